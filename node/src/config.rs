@@ -1,0 +1,239 @@
+//! The settings of one node: `warbler.toml`, and what environment variables override.
+//!
+//! It must not know what is done with them, nor read anything but its file and the three
+//! variables. Its one invariant: a [`Config`] is valid as a whole; in particular the API listens
+//! on loopback only, because no token keys can be configured yet.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::Deserialize;
+use toml::Spanned;
+use warbler_store::name::Name;
+
+mod cluster;
+mod host_port;
+mod source;
+
+pub use cluster::{Cluster, ClusterNode, ClusterSpace, OwnEntryError};
+pub use host_port::{HostPort, InvalidHostPort};
+pub use source::{ConfigError, MAX_FILE_BYTES};
+
+use source::Source;
+
+/// The defaults, with comments: what `warbler init` writes, but for the node's own values.
+pub const DEFAULT_TOML: &str = include_str!("config/warbler.toml");
+
+/// Overrides `[quic] listen`.
+pub const QUIC_LISTEN_VARIABLE: &str = "WARBLER_QUIC_LISTEN";
+/// Overrides `[http] listen`.
+pub const HTTP_LISTEN_VARIABLE: &str = "WARBLER_HTTP_LISTEN";
+/// Overrides `cluster`.
+pub const CLUSTER_VARIABLE: &str = "WARBLER_CLUSTER";
+
+const DEFAULT_CLUSTER: &str = "../cluster.toml";
+const DEFAULT_QUIC_LISTEN: &str = "127.0.0.1:7421";
+const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:7420";
+
+/// The settings of one node. Paths are as they are opened: relative ones of the file have its
+/// directory before them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The node's name, to find mix-ups: the cluster file must call the node's key the same.
+    pub name: Name,
+    /// The cluster file.
+    pub cluster: PathBuf,
+    /// The directory of the key and the store; by default that of the file.
+    pub data_dir: PathBuf,
+    /// For peers.
+    pub quic: QuicConfig,
+    /// For clients.
+    pub http: HttpConfig,
+}
+
+/// How peers are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QuicConfig {
+    /// The UDP address to listen on. An IP address: names would be resolved once, at start, and
+    /// then mislead.
+    pub listen: SocketAddr,
+}
+
+/// How clients are heard.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct HttpConfig {
+    /// The TCP address to listen on; always a loopback address.
+    pub listen: SocketAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawConfig {
+    name: Spanned<String>,
+    cluster: Option<Spanned<PathBuf>>,
+    data_dir: Option<PathBuf>,
+    quic: Option<RawListen>,
+    http: Option<RawListen>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawListen {
+    listen: Option<Spanned<String>>,
+}
+
+impl Config {
+    /// The settings in the file at `path`, with this process's environment over them.
+    ///
+    /// # Errors
+    /// The file cannot be read, or it or a variable says something that is not allowed.
+    pub fn load(path: &Path) -> Result<Self, ConfigError> {
+        let text = source::read_text(path)?;
+        Self::parse(path, &text, &|variable| std::env::var(variable).ok())
+    }
+
+    /// The settings that `text`, as the file at `path`, says, with `environment` over them.
+    ///
+    /// # Errors
+    /// The text or a variable says something that is not allowed.
+    pub fn parse(
+        path: &Path,
+        text: &str,
+        environment: &dyn Fn(&str) -> Option<String>,
+    ) -> Result<Self, ConfigError> {
+        let source = Source { path, text };
+        let raw: RawConfig = source.parse()?;
+        let directory = path.parent().unwrap_or(Path::new(""));
+        let cluster = match (environment(CLUSTER_VARIABLE), raw.cluster) {
+            (Some(variable), _) => PathBuf::from(variable),
+            (None, Some(given)) => given.into_inner(),
+            (None, None) => PathBuf::from(DEFAULT_CLUSTER),
+        };
+        let quic = Listen::find(
+            "quic.listen",
+            (QUIC_LISTEN_VARIABLE, environment(QUIC_LISTEN_VARIABLE)),
+            raw.quic.and_then(|section| section.listen),
+            DEFAULT_QUIC_LISTEN,
+        );
+        let http = Listen::find(
+            "http.listen",
+            (HTTP_LISTEN_VARIABLE, environment(HTTP_LISTEN_VARIABLE)),
+            raw.http.and_then(|section| section.listen),
+            DEFAULT_HTTP_LISTEN,
+        );
+        Ok(Self {
+            name: source.value("name", &raw.name)?,
+            cluster: directory.join(cluster),
+            data_dir: raw.data_dir.map_or_else(
+                || directory.to_owned(),
+                |given| {
+                    if given == Path::new(".") {
+                        directory.to_owned()
+                    } else {
+                        directory.join(given)
+                    }
+                },
+            ),
+            quic: QuicConfig { listen: quic.address(&source)? },
+            http: HttpConfig { listen: http.loopback(&source)? },
+        })
+    }
+
+    /// [`DEFAULT_TOML`] with these values in it.
+    #[must_use]
+    pub fn commented_toml(name: &Name, quic: SocketAddr, http: SocketAddr) -> String {
+        let quoted = |text: &str| toml::Value::String(text.to_owned()).to_string();
+        let values = [
+            ("\"node-1\"".to_owned(), quoted(name.as_str())),
+            (quoted(DEFAULT_QUIC_LISTEN), quoted(&quic.to_string())),
+            (quoted(DEFAULT_HTTP_LISTEN), quoted(&http.to_string())),
+        ];
+        // Line by line, so that no value is ever looked for inside another one.
+        DEFAULT_TOML
+            .lines()
+            .map(|line| {
+                let value = values.iter().find(|(old, _)| line.ends_with(&format!("= {old}")));
+                value.map_or_else(|| line.to_owned(), |(old, new)| line.replace(old, new)) + "\n"
+            })
+            .collect()
+    }
+}
+
+/// Where a listening address was given.
+enum At {
+    Variable(&'static str),
+    Line(std::ops::Range<usize>),
+    Default,
+}
+
+/// A listening address as it was given.
+struct Listen {
+    field: &'static str,
+    text: String,
+    at: At,
+}
+
+impl Listen {
+    fn find(
+        field: &'static str,
+        (variable, set): (&'static str, Option<String>),
+        given: Option<Spanned<String>>,
+        default: &str,
+    ) -> Self {
+        let (text, at) = match (set, given) {
+            (Some(text), _) => (text, At::Variable(variable)),
+            (None, Some(given)) => {
+                let span = given.span();
+                (given.into_inner(), At::Line(span))
+            }
+            (None, None) => (default.to_owned(), At::Default),
+        };
+        Self { field, text, at }
+    }
+
+    fn address(&self, source: &Source<'_>) -> Result<SocketAddr, ConfigError> {
+        parse_listen(&self.text).ok_or_else(|| {
+            let text = &self.text;
+            self.refuse(source, format!(
+                "`{text}` is not an address to listen on: an IP address and a port expected, such \
+                 as 127.0.0.1:7421 or [::]:7421"
+            ))
+        })
+    }
+
+    fn loopback(&self, source: &Source<'_>) -> Result<SocketAddr, ConfigError> {
+        let address = self.address(source)?;
+        check_loopback(address).map_err(|problem| self.refuse(source, problem))?;
+        Ok(address)
+    }
+
+    fn refuse(&self, source: &Source<'_>, problem: String) -> ConfigError {
+        match &self.at {
+            At::Variable(variable) => ConfigError::Variable { variable, problem },
+            At::Line(span) => source.refuse(self.field, span, &problem),
+            At::Default => source.refuse(self.field, &(0..0), &problem),
+        }
+    }
+}
+
+/// An address to listen on: `localhost` is taken for 127.0.0.1, no other name is.
+pub(crate) fn parse_listen(text: &str) -> Option<SocketAddr> {
+    match text.strip_prefix("localhost:") {
+        Some(port) => format!("127.0.0.1:{port}").parse().ok(),
+        None => text.parse().ok(),
+    }
+}
+
+/// Refuses an address for the API that is reachable from elsewhere, with the reason.
+pub(crate) fn check_loopback(address: SocketAddr) -> Result<(), String> {
+    if address.ip().is_loopback() {
+        return Ok(());
+    }
+    Err(format!(
+        "{address} is not a loopback address, and no token keys are configured: whoever reaches \
+         it could read and write everything; listen on 127.0.0.1 or [::1]"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

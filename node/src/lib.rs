@@ -1,0 +1,4 @@
+pub mod config;
+pub mod data_directory;
+pub mod identity;
+pub mod transport;

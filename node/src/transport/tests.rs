@@ -1,0 +1,379 @@
+//! Stories of two and three nodes on real sockets.
+
+use std::net::UdpSocket;
+use std::time::Instant;
+
+use warbler_replication::greeting::LEAST_FRAME_LIMIT_BYTES;
+
+use super::quic::IDLE_TIMEOUT;
+use super::*;
+
+mod world;
+
+use world::{World, any_port, identity, ping_pong, reason_of_close, space, until};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_connect_and_exchange_frames_both_ways_in_order() {
+    let world = World::of(2);
+    let (a, b) = (world.id(0), world.id(1));
+    let mut left = world.start(0).await;
+    let mut right = world.start(1).await;
+    let mut shared = [space("main"), space("bank")];
+    shared.sort();
+    assert_eq!(left.expect_connected(b).await, shared);
+    assert_eq!(right.expect_connected(a).await, shared);
+
+    let frame =
+        |number: u32| [number.to_be_bytes().as_slice(), &vec![7; number as usize % 1_000]].concat();
+    for number in 0..2_000 {
+        left.transport.send(b, space("main"), frame(number));
+        right.transport.send(a, space("bank"), frame(number));
+    }
+    left.transport.send(b, space("main"), vec![9; MAX_FRAME_BYTES as usize]);
+    for number in 0..2_000 {
+        assert_eq!(right.expect_frame(a).await, (space("main"), frame(number)));
+        assert_eq!(left.expect_frame(b).await, (space("bank"), frame(number)));
+    }
+    assert_eq!(right.expect_frame(a).await.1.len(), MAX_FRAME_BYTES as usize);
+
+    let state = left.state(b);
+    assert!(state.connected && state.rtt.is_some() && state.remote.is_some(), "{state:?}");
+    assert!(state.sent_bytes > 3_000_000 && state.received_bytes > 1_000_000, "{state:?}");
+    assert_eq!((state.dropped_frames, state.alarm), (0, None));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn simultaneous_dials_end_with_exactly_one_connection() {
+    for _ in 0..10 {
+        let world = World::of(2);
+        let (mut left, mut right) = tokio::join!(world.start(0), world.start(1));
+        left.expect_connected(world.id(1)).await;
+        right.expect_connected(world.id(0)).await;
+
+        let open = [&left, &right].map(|node| node.transport.shared.endpoint.clone());
+        let counts = || format!("{:?}", open.each_ref().map(|e| e.open_connections()));
+        until(counts, || open.iter().all(|endpoint| endpoint.open_connections() == 1)).await;
+        // Nothing else was reported meanwhile: the next events are these frames.
+        ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_strangers_key_is_refused_with_a_clear_error_on_both_sides_while_others_go_on() {
+    let world = World::of(2);
+    let mut left = world.start(0).await;
+    let mut right = world.start(1).await;
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+
+    // The stranger knows the node's key and address, but the node does not know the stranger's.
+    let stranger = identity();
+    let mut cluster = (*world.cluster).clone();
+    cluster.nodes[1].id = stranger.node_id();
+    let us = OurSide { origin: world::origin(), cluster: Arc::new(cluster) };
+    let outside = Transport::bind(any_port(), &stranger, us, |event| {
+        panic!("the stranger was told {event:?}");
+    });
+    let outside = outside.expect("bound");
+
+    let refused = format!("the key of node {} is not in the cluster file", stranger.node_id());
+    let seen = || format!("{:?}", outside.peers());
+    until(seen, || {
+        let error = outside.peers()[0].last_error.clone().unwrap_or_default();
+        error == format!("the peer refuses our key: {refused}")
+    })
+    .await;
+    let strangers = || left.transport.strangers();
+    until(
+        || format!("{:?}", strangers()),
+        || strangers().refused > 0 && strangers().last.is_some_and(|last| last.ends_with(&refused)),
+    )
+    .await;
+    ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+    outside.close("done").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_answers_at_anothers_address_is_refused_by_name() {
+    let world = World::of(3);
+    let nobody = world.address(1);
+    // The first node looks for the second where the third stands. The third cannot dial back.
+    let ours = world.cluster_with(&[(1, world.address(2)), (2, nobody)]);
+    let theirs = world.cluster_with(&[(0, nobody)]);
+    let left = world.bind(0, world.address(0), ours).expect("bound");
+    let right = world.bind(2, world.address(2), theirs).expect("bound");
+
+    let (expected, found) = (world.id(1), world.id(2));
+    let error = format!("node {expected} was expected at this address, {found} answered");
+    left.until_error(expected, &error).await;
+    right.until_error(world.id(0), &format!("closed by the peer: {error}")).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_stranger_at_a_peers_address_is_refused() {
+    let world = World::of(2);
+    let stranger = World::at(vec![identity()], vec![world.address(1)]);
+    let _answers = stranger.start(0).await;
+    let node = world.start(0).await;
+    let error = format!("the key of node {} is not in the cluster file", stranger.id(0));
+    node.until_error(world.id(1), &error).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_whose_name_cannot_be_resolved_is_reported_and_dialled_again() {
+    let world = World::of(2);
+    let mut cluster = (*world.cluster).clone();
+    cluster.nodes[1].address = "no-such-host.invalid:7421".parse().expect("an address");
+    let mut node = world.bind(0, world.address(0), Arc::new(cluster)).expect("bound");
+    node.until_error(world.id(1), "no-such-host.invalid:7421 cannot be resolved").await;
+
+    // The peer finds its way to us, though.
+    let mut peer = world.start(1).await;
+    node.expect_connected(world.id(1)).await;
+    peer.expect_connected(world.id(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_with_other_protocol_versions_is_refused_with_both_lists() {
+    let world = World::of(2);
+    let node = world.start(0).await;
+    let connection = world.dial_by_hand(1, &node).await;
+    let (mut send, _receive) = connection.open_bi().await.expect("a stream");
+    let mut greeting = world.greeting(1, 0);
+    greeting.versions = vec![8, 9];
+    send.write_all(&greeting.encode()).await.expect("sent");
+
+    let expected = format!(
+        "no common protocol version: {} speaks [1], {} speaks [8, 9]",
+        world.id(0).short(),
+        world.id(1).short()
+    );
+    let reason = reason_of_close(&connection).await;
+    assert!(reason.contains(&expected), "{reason}");
+    node.until_error(world.id(1), &expected).await;
+    assert!(!node.state(world.id(1)).connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_greeting_of_garbage_is_refused_and_changes_nothing() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let mut too_small = world.greeting(1, 0);
+    too_small.max_frame_bytes = LEAST_FRAME_LIMIT_BYTES - 1;
+    let mut endless = world.greeting(1, 0).encode();
+    endless[8..12].copy_from_slice(&u32::MAX.to_be_bytes());
+    for (bytes, expected) in [
+        (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not a Warbler peer"),
+        (endless, "the greeting says it has 4294967295 bytes"),
+        (too_small.encode(), "the peer takes frames of at most 1114111 bytes"),
+        (world.greeting(0, 0).encode(), "the greeting says that it is from node"),
+    ] {
+        let connection = world.dial_by_hand(1, &node).await;
+        let (mut send, _receive) = connection.open_bi().await.expect("a stream");
+        send.write_all(&bytes).await.expect("sent");
+        let reason = reason_of_close(&connection).await;
+        assert!(reason.contains(expected), "{reason}");
+        node.until_error(world.id(1), expected).await;
+    }
+
+    let mut peer = world.start(1).await;
+    node.expect_connected(world.id(1)).await;
+    peer.expect_connected(world.id(0)).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn garbage_datagrams_change_nothing() {
+    let world = World::of(2);
+    let mut left = world.start(0).await;
+    let mut right = world.start(1).await;
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+
+    let socket = UdpSocket::bind(any_port()).expect("a socket");
+    let mut bytes = [0; 1_300];
+    for round in 0..500_usize {
+        getrandom::fill(&mut bytes).expect("random bytes");
+        if round % 3 == 0 {
+            // The beginning of a QUIC 1 Initial packet.
+            bytes[..6].copy_from_slice(&[0xc3, 0, 0, 0, 1, 8]);
+        }
+        let length = [1, 20, 64, 1_300][round % 4];
+        socket.send_to(&bytes[..length], left.transport.local_addr()).expect("sent");
+    }
+    ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+    assert!(left.state(world.id(1)).last_error.is_none(), "{:?}", left.state(world.id(1)));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_oversized_frame_closes_its_connection_and_nothing_else() {
+    let world = World::of(3);
+    let mut node = world.start(0).await;
+    let mut friend = world.start(1).await;
+    node.expect_connected(world.id(1)).await;
+    friend.expect_connected(world.id(0)).await;
+
+    let connection = world.dial_by_hand(2, &node).await;
+    let _control = world.greet_by_hand(2, 0, &connection).await;
+    assert_eq!(node.expect_connected(world.id(2)).await, [space("main")]);
+    let mut stream = connection.open_uni().await.expect("a stream");
+    stream.write_all(&[session::FRAMES]).await.expect("sent");
+    stream.write_all(&space("main").0).await.expect("sent");
+    stream.write_all(&[0, 0, 0, 2, b'h', b'i']).await.expect("sent");
+    assert_eq!(node.expect_frame(world.id(2)).await, (space("main"), b"hi".to_vec()));
+    stream.write_all(&(MAX_FRAME_BYTES + 1).to_be_bytes()).await.expect("sent");
+
+    let expected = "a frame of 2097153 bytes was announced, at most 2097152 are allowed";
+    let reason = reason_of_close(&connection).await;
+    assert!(reason.contains(expected), "{reason}");
+    assert_eq!(node.expect_disconnected(world.id(2)).await, expected);
+    ping_pong((&mut node, world.id(0)), (&mut friend, world.id(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn nothing_of_a_space_is_taken_from_or_sent_to_a_node_outside_of_it() {
+    let world = World::of(3);
+    let mut node = world.start(0).await;
+    let connection = world.dial_by_hand(2, &node).await;
+    let _control = world.greet_by_hand(2, 0, &connection).await;
+    assert_eq!(node.expect_connected(world.id(2)).await, [space("main")]);
+
+    // The node opens one stream, for the space that both see; a frame of the other goes nowhere.
+    node.transport.send(world.id(2), space("bank"), b"secret".to_vec());
+    node.transport.send(world.id(2), space("main"), b"hello".to_vec());
+    let mut stream = connection.accept_uni().await.expect("a stream");
+    let mut bytes = [0; 1 + 16 + 4 + 5];
+    stream.read_exact(&mut bytes).await.expect("a frame");
+    assert_eq!(bytes[1..17], space("main").0);
+    assert_eq!(&bytes[21..], b"hello");
+
+    let mut stream = connection.open_uni().await.expect("a stream");
+    stream.write_all(&[session::FRAMES]).await.expect("sent");
+    stream.write_all(&space("bank").0).await.expect("sent");
+    stream.write_all(&[0, 0, 0, 1, 1]).await.expect("sent");
+    let reason = node.expect_disconnected(world.id(2)).await;
+    assert!(
+        reason.contains(&format!("for space {}, which is not agreed on", space("bank"))),
+        "{reason}"
+    );
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_says_goodbye_and_returns_is_connected_again() {
+    let world = World::of(2);
+    let mut left = world.start(0).await;
+    let mut right = world.start(1).await;
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+
+    right.transport.close("an upgrade").await;
+    assert_eq!(right.expect_disconnected(world.id(0)).await, "an upgrade");
+    let reason = left.expect_disconnected(world.id(1)).await;
+    assert_eq!(reason, "closed by the peer: an upgrade");
+    assert!(!left.state(world.id(1)).connected);
+    drop(right);
+
+    let mut right = world.start(1).await;
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+    ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+}
+
+#[test]
+fn a_peer_that_was_killed_and_returns_is_connected_long_before_its_silence_is_noticed() {
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (ours, theirs, theirs_again) = (runtime(), runtime(), runtime());
+    let world = World::of(2);
+    let mut left = ours.block_on(world.start(0));
+    let mut right = theirs.block_on(world.start(1));
+    ours.block_on(left.expect_connected(world.id(1)));
+    theirs.block_on(right.expect_connected(world.id(0)));
+
+    // Nothing of it runs any more, and no goodbye is sent.
+    theirs.shutdown_background();
+    drop(right);
+    let killed = Instant::now();
+    let mut right = theirs_again.block_on(world.start(1));
+    let reason = ours.block_on(left.expect_disconnected(world.id(1)));
+    assert!(reason.contains("restarted"), "{reason}");
+    ours.block_on(left.expect_connected(world.id(1)));
+    theirs_again.block_on(right.expect_connected(world.id(0)));
+
+    assert!(killed.elapsed() < IDLE_TIMEOUT / 2, "it took {:?}", killed.elapsed());
+    assert_eq!(left.state(world.id(1)).alarm, None, "there never were two live runs");
+    ours.block_on(ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn of_two_live_runs_of_one_node_the_first_is_kept_until_it_ends() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let mut first = world.start(1).await;
+    node.expect_connected(world.id(1)).await;
+    first.expect_connected(world.id(0)).await;
+
+    let mut second = world.start_at(1, any_port()).await;
+    second.until_error(world.id(0), "is kept").await;
+    node.until_peer(world.id(1), |state| state.alarm.is_some()).await;
+    let alarm = node.state(world.id(1)).alarm.expect("an alarm");
+    assert!(alarm.starts_with("another run of n1"), "{alarm}");
+    ping_pong((&mut node, world.id(0)), (&mut first, world.id(1))).await;
+    assert!(!second.state(world.id(0)).connected);
+
+    first.transport.close("the first ends").await;
+    node.expect_disconnected(world.id(1)).await;
+    node.expect_connected(world.id(1)).await;
+    second.expect_connected(world.id(0)).await;
+    ping_pong((&mut node, world.id(0)), (&mut second, world.id(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_is_disconnected_for_a_violation_learns_why_and_may_return() {
+    let world = World::of(2);
+    let mut left = world.start(0).await;
+    let mut right = world.start(1).await;
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+
+    left.transport.disconnect(world.id(1), "an entry with a wrong digest");
+    assert_eq!(left.expect_disconnected(world.id(1)).await, "an entry with a wrong digest");
+    let reason = right.expect_disconnected(world.id(0)).await;
+    assert_eq!(reason, "closed by the peer: an entry with a wrong digest");
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+    ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sending_to_a_peer_that_reads_nothing_drops_and_counts_instead_of_waiting() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let connection = world.dial_by_hand(1, &node).await;
+    let _control = world.greet_by_hand(1, 0, &connection).await;
+    node.expect_connected(world.id(1)).await;
+
+    // Windows and queue hold some 24 MiB; this is far more.
+    for _ in 0..200 {
+        node.transport.send(world.id(1), space("main"), vec![0; 1024 * 1024]);
+    }
+    let dropped = node.state(world.id(1)).dropped_frames;
+    assert!((100..200).contains(&dropped), "{dropped} frames were dropped");
+    assert!(node.state(world.id(1)).connected);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_port_in_use_is_refused_by_its_address() {
+    let world = World::of(1);
+    let node = world.start(0).await;
+    let address = node.transport.local_addr();
+    let Err(error) = world.bind(0, address, Arc::clone(&world.cluster)) else {
+        panic!("{address} was bound twice")
+    };
+    assert!(matches!(error, TransportError::InUse(named) if named == address), "{error}");
+    assert!(error.hint().expect("a hint").contains("WARBLER_QUIC_LISTEN"));
+
+    let elsewhere = "192.0.2.1:7421".parse().expect("an address");
+    let Err(error) = world.bind(0, elsewhere, Arc::clone(&world.cluster)) else {
+        panic!("{elsewhere} was bound")
+    };
+    assert!(matches!(error, TransportError::Listen { .. }), "{error}");
+}

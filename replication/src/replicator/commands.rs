@@ -1,0 +1,205 @@
+//! What clients ask for, and when they may be answered.
+//!
+//! Invariant: an answer waits for the fsync of everything it rests on, and says no more regions
+//! than have said that they hold the post durably.
+
+use std::collections::BTreeMap;
+
+use warbler_store::id::{ConversationId, Millis};
+use warbler_store::name::Name;
+use warbler_store::overlay::Ticket;
+use warbler_store::replica::{NewMessage, PostError, Posted, Replica};
+use warbler_store::vector::VersionVector;
+
+use super::{Now, Output, Replicator};
+
+/// Names a command, by its driver.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct CommandId(pub u64);
+
+/// In how many regions a post is to be durable before it is acknowledged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Durability {
+    /// So many regions, this one included.
+    pub regions: usize,
+    /// How long to wait for them, in milliseconds from now.
+    pub wait: Millis,
+}
+
+impl Default for Durability {
+    fn default() -> Self {
+        Self { regions: 1, wait: 0 }
+    }
+}
+
+/// What a client asks for.
+#[derive(Debug, Clone)]
+pub enum Command {
+    /// Create a conversation.
+    Create {
+        /// Its name.
+        name: Name,
+    },
+    /// Post a message.
+    Post {
+        /// The message.
+        message: NewMessage,
+        /// How safe it is to be.
+        durability: Durability,
+    },
+}
+
+/// In which regions a post is durable.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reached {
+    /// So many were asked for.
+    pub asked: usize,
+    /// The regions, this one first.
+    pub regions: Vec<Name>,
+}
+
+/// What became of a command.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// The conversation is there.
+    Created {
+        /// Its id.
+        id: ConversationId,
+        /// Whether it is new.
+        new: bool,
+        /// What the node held when it answered.
+        vector: VersionVector,
+    },
+    /// The message is kept; `reached` says how safe.
+    Posted {
+        /// The message.
+        posted: Posted,
+        /// In which regions it is durable by now.
+        reached: Reached,
+        /// What the node held when it answered.
+        vector: VersionVector,
+    },
+    /// It was refused, and nothing was changed.
+    Refused(PostError),
+}
+
+/// What an answer will say, and from when on.
+enum Answer {
+    Created { id: ConversationId, new: bool },
+    Posted { posted: Posted, asked: usize, give_up: Millis },
+    Refused(PostError),
+}
+
+struct Asked {
+    barrier: Ticket,
+    answer: Answer,
+    /// The own seq that holds what is answered, once it is durable.
+    seq: Option<u64>,
+}
+
+/// The commands that are not answered yet.
+#[derive(Default)]
+pub(super) struct Commands {
+    asked: BTreeMap<CommandId, Asked>,
+}
+
+impl Commands {
+    /// When the first command that waits for other regions gives up.
+    pub(super) fn next_deadline(&self) -> Option<Millis> {
+        let give_up = |asked: &Asked| match (&asked.answer, asked.seq) {
+            (Answer::Posted { give_up, .. }, Some(_)) => Some(*give_up),
+            (Answer::Posted { .. } | Answer::Created { .. } | Answer::Refused(_), _) => None,
+        };
+        self.asked.values().filter_map(give_up).min()
+    }
+}
+
+impl Replicator {
+    pub(super) fn on_command(&mut self, now: Now, id: CommandId, command: Command) {
+        let answer = match command {
+            Command::Create { name } => match self.replica.create_conversation(&name) {
+                Ok((id, new)) => Answer::Created { id, new },
+                Err(error) => return self.fail(error),
+            },
+            Command::Post { message, durability } => {
+                match self.replica.post(now.wall, message) {
+                    Ok(posted) => Answer::Posted {
+                        posted,
+                        asked: durability.regions,
+                        give_up: now.elapsed.saturating_add(durability.wait),
+                    },
+                    Err(PostError::Replica(error)) => return self.fail(error),
+                    Err(refused) => Answer::Refused(refused),
+                }
+            }
+        };
+        let barrier = self.replica.barrier();
+        self.commands.asked.insert(id, Asked { barrier, answer, seq: None });
+        self.answer_commands(now);
+    }
+
+    /// Answers what can be answered by now.
+    pub(super) fn answer_commands(&mut self, now: Now) {
+        let written = self.replica.last_written();
+        let own = self.replica.writer().origin;
+        let own_seq = self.replica.durable().vector.get(own);
+        let mut ready = Vec::new();
+        for (id, asked) in &mut self.commands.asked {
+            if asked.barrier > written {
+                continue;
+            }
+            let seq = *asked.seq.get_or_insert(own_seq);
+            let complete = match &asked.answer {
+                Answer::Created { .. } | Answer::Refused(_) => true,
+                Answer::Posted { asked, give_up, .. } => {
+                    *asked <= 1
+                        || *give_up <= now.elapsed
+                        || reached(&self.replica, &self.roster, &self.sessions, seq).len() >= *asked
+                }
+            };
+            if complete {
+                ready.push(*id);
+            }
+        }
+        for id in ready {
+            if let Some(asked) = self.commands.asked.remove(&id) {
+                self.answer(id, asked);
+            }
+        }
+    }
+
+    fn answer(&mut self, command: CommandId, asked: Asked) {
+        let vector = self.replica.durable().vector.clone();
+        let seq = asked.seq.unwrap_or_default();
+        let outcome = match asked.answer {
+            Answer::Created { id, new } => Outcome::Created { id, new, vector },
+            Answer::Posted { posted, asked, .. } => {
+                let regions = reached(&self.replica, &self.roster, &self.sessions, seq);
+                Outcome::Posted { posted, reached: Reached { asked, regions }, vector }
+            }
+            Answer::Refused(error) => Outcome::Refused(error),
+        };
+        self.outputs.push_back(Output::Answer { command, outcome });
+    }
+}
+
+/// The regions that hold our entries up to `seq` durably, this one first. A retry, whose post
+/// may be another origin's, is counted by the peer's holding all that we hold.
+fn reached(
+    replica: &Replica,
+    roster: &super::Roster,
+    sessions: &BTreeMap<warbler_store::id::NodeId, crate::session::Session>,
+    seq: u64,
+) -> Vec<Name> {
+    let own = replica.writer().origin;
+    let mut regions = vec![replica.writer().region.clone()];
+    for (peer, session) in sessions {
+        let holds = session.holds.get(own) >= seq;
+        if let Some(region) = roster.nodes.get(peer).filter(|_| holds)
+            && !regions.contains(region)
+        {
+            regions.push(region.clone());
+        }
+    }
+    regions
+}

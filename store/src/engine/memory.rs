@@ -1,0 +1,547 @@
+//! The engine that lives in memory and fails on demand, for the simulator and for tests.
+//!
+//! Responsible for being a disk that a test can hold in its hand: it keeps, forgets, tears, fills
+//! up and rots exactly when told to. It must not know what the bytes mean, read a clock, or draw
+//! random numbers: a run that repeats its calls repeats its bytes.
+//! Invariant: a batch is in a state of the disk as a whole or not at all, whatever fault is on.
+
+use std::collections::BTreeMap;
+use std::ops::Bound;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::{Batch, Direction, Engine, EngineError, Row, Rows, Table, View, Write};
+
+/// A handle to a disk in memory. Clones are handles to the same disk, so that a simulator can keep
+/// one while a replica uses another, and crash it under the replica's feet.
+///
+/// After a failed [`Engine::persist`] the disk answers reads but refuses every later batch with the
+/// same error, until [`crash`](Self::crash) or [`reopen`](Self::reopen). RocksDB's engine does the
+/// same until it is opened again.
+#[derive(Clone, Default)]
+pub struct MemoryEngine {
+    disk: Arc<Mutex<Disk>>,
+}
+
+impl MemoryEngine {
+    /// An empty disk without faults.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Turns the lying disk on or off. While it is on, `persist` returns `Ok` and the batch is
+    /// visible, but [`crash`](Self::crash) forgets it. The next honest `persist` makes everything
+    /// before it durable too, as the flush of a log does.
+    pub fn lose_flushes(&self, lose: bool) {
+        self.disk().lies = lose;
+    }
+
+    /// Cuts the power and opens the disk again: forgets whatever was not flushed, shows what a
+    /// torn write left behind, takes batches again, and disarms [`tear_next`](Self::tear_next).
+    /// Lying and the size limit stay as they are: they belong to the disk.
+    pub fn crash(&self) {
+        self.disk().crash();
+    }
+
+    /// Closes the disk and opens it again with the power on: like [`crash`](Self::crash), but
+    /// nothing visible is forgotten, since the operating system still holds it.
+    pub fn reopen(&self) {
+        self.disk().reopen();
+    }
+
+    /// Makes the next `persist` of a batch that is not empty fail. With `keep` the whole batch has
+    /// reached the disk, with everything before it, and shows after [`crash`](Self::crash) or
+    /// [`reopen`](Self::reopen); without, nothing of it has. Until then readers see none of it.
+    pub fn tear_next(&self, keep: bool) {
+        self.disk().tear = Some(keep);
+    }
+
+    /// Limits the disk to `limit_bytes` of keys and values, or lifts the limit. A batch that has
+    /// no room fails with [`EngineError::Full`] and writes nothing. Deletes need room too while
+    /// they are written, as they do in a log.
+    pub fn fill_up(&self, limit_bytes: Option<u64>) {
+        self.disk().limit = limit_bytes;
+    }
+
+    /// Flips one bit of the value under `key`, wherever the disk holds it; views taken before keep
+    /// the old value. Bits count from the lowest of the first byte and wrap around at the value's
+    /// end, so any number will do. False if there is no value or it is empty.
+    #[must_use]
+    pub fn flip_bit(&self, table: Table, key: &[u8], bit: usize) -> bool {
+        self.disk().flip_bit(table, key, bit)
+    }
+
+    /// An independent copy of what is visible now: a cloned disk, or a backup to restore later.
+    /// All of it is durable and no fault is on.
+    #[must_use]
+    pub fn copy(&self) -> Self {
+        let disk = Disk { visible: self.disk().visible.clone(), ..Disk::default() };
+        Self { disk: Arc::new(Mutex::new(disk)) }
+    }
+
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // A panic under the lock could only come from a failed allocation, which aborts: there is
+        // no half-done change to be protected from.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl View for MemoryEngine {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        self.disk().visible.get(table, key)
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+    ) -> Rows<'a> {
+        Box::new(self.disk().visible.cursor(table, start, end, direction))
+    }
+}
+
+impl Engine for MemoryEngine {
+    fn view(&self) -> Box<dyn View + '_> {
+        Box::new(self.disk().visible.clone())
+    }
+
+    fn persist(&self, batch: &Batch) -> Result<(), EngineError> {
+        self.disk().persist(batch)
+    }
+
+    fn disk_bytes(&self) -> u64 {
+        self.disk().visible.bytes
+    }
+}
+
+/// What is stored, and which faults are on.
+#[derive(Default)]
+struct Disk {
+    /// What readers see.
+    visible: Tables,
+    /// What a crash leaves, where that is not all of `visible`.
+    durable: Option<Tables>,
+    /// What is on the disk after a torn write that survived. No reader sees it before reopening.
+    survived: Option<Tables>,
+    /// Why no batch is taken until the disk is reopened.
+    refuses: Option<EngineError>,
+    lies: bool,
+    tear: Option<bool>,
+    limit: Option<u64>,
+}
+
+impl Disk {
+    fn persist(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        if let Some(error) = &self.refuses {
+            return Err(error.clone());
+        }
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let outcome = self.write(batch);
+        self.refuses = outcome.clone().err();
+        outcome
+    }
+
+    fn write(&mut self, batch: &Batch) -> Result<(), EngineError> {
+        if let Some(keep) = self.tear.take() {
+            return Err(self.tear(batch, keep));
+        }
+        self.check_room(batch)?;
+        if self.lies {
+            self.durable.get_or_insert_with(|| self.visible.clone());
+        } else {
+            self.durable = None;
+        }
+        self.visible.apply(batch);
+        Ok(())
+    }
+
+    fn tear(&mut self, batch: &Batch, keep: bool) -> EngineError {
+        if keep {
+            let mut survived = self.visible.clone();
+            survived.apply(batch);
+            self.survived = Some(survived);
+        }
+        EngineError::Failed("the write was torn".to_owned())
+    }
+
+    fn check_room(&self, batch: &Batch) -> Result<(), EngineError> {
+        let Some(limit) = self.limit else {
+            return Ok(());
+        };
+        let used = self.visible.bytes;
+        let needed = count(batch.bytes());
+        if used.saturating_add(needed) <= limit {
+            return Ok(());
+        }
+        Err(EngineError::Full(format!(
+            "{used} of {limit} bytes are taken, the batch needs {needed}"
+        )))
+    }
+
+    fn crash(&mut self) {
+        if let Some(durable) = self.durable.take() {
+            self.visible = durable;
+        }
+        self.reopen();
+    }
+
+    fn reopen(&mut self) {
+        if let Some(survived) = self.survived.take() {
+            self.visible = survived;
+            self.durable = None;
+        }
+        self.refuses = None;
+        self.tear = None;
+    }
+
+    fn flip_bit(&mut self, table: Table, key: &[u8], bit: usize) -> bool {
+        let hidden = [&mut self.durable, &mut self.survived];
+        let mut flipped = self.visible.flip_bit(table, key, bit);
+        for tables in hidden.into_iter().flatten() {
+            flipped |= tables.flip_bit(table, key, bit);
+        }
+        flipped
+    }
+}
+
+/// One table. Keys and values are shared with the states copied from it.
+type Sorted = BTreeMap<Arc<[u8]>, Arc<[u8]>>;
+
+/// One state of all tables. A clone costs one count a table; a table is copied when it is written
+/// to while a clone still holds it.
+#[derive(Clone, Default)]
+struct Tables {
+    /// In the order of [`Table::ALL`].
+    sorted: [Arc<Sorted>; Table::ALL.len()],
+    /// Bytes of all keys and values.
+    bytes: u64,
+}
+
+impl Tables {
+    fn apply(&mut self, batch: &Batch) {
+        for write in batch.writes() {
+            match write {
+                Write::Put { table, key, value } => self.put(*table, key, value),
+                Write::Delete { table, key } => self.delete(*table, key),
+            }
+        }
+    }
+
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+        let old = Arc::make_mut(&mut self.sorted[table as usize]).insert(key.into(), value.into());
+        self.bytes += count(value.len());
+        match old {
+            Some(old) => self.bytes -= count(old.len()),
+            None => self.bytes += count(key.len()),
+        }
+    }
+
+    fn delete(&mut self, table: Table, key: &[u8]) {
+        if let Some(old) = Arc::make_mut(&mut self.sorted[table as usize]).remove(key) {
+            self.bytes -= count(key.len() + old.len());
+        }
+    }
+
+    fn flip_bit(&mut self, table: Table, key: &[u8], bit: usize) -> bool {
+        let Some(value) = Arc::make_mut(&mut self.sorted[table as usize]).get_mut(key) else {
+            return false;
+        };
+        if value.is_empty() {
+            return false;
+        }
+        let mut damaged = value.to_vec();
+        let byte = bit / 8 % damaged.len();
+        damaged[byte] ^= 1 << (bit % 8);
+        *value = damaged.into();
+        true
+    }
+
+    fn cursor(&self, table: Table, start: &[u8], end: &[u8], direction: Direction) -> Cursor {
+        Cursor {
+            sorted: Arc::clone(&self.sorted[table as usize]),
+            from: Bound::Included(start.into()),
+            // A map refuses a range whose end lies before its start.
+            to: Bound::Excluded(end.max(start).into()),
+            direction,
+        }
+    }
+}
+
+impl View for Tables {
+    fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
+        let value = self.sorted[table as usize].get(key);
+        Ok(value.map(|value| value.to_vec()))
+    }
+
+    fn scan<'a>(
+        &'a self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+        direction: Direction,
+    ) -> Rows<'a> {
+        Box::new(self.cursor(table, start, end, direction))
+    }
+}
+
+/// A scan that owns its table: it looks up each row when asked for, so it holds no lock between
+/// rows and sees the moment it began at.
+struct Cursor {
+    sorted: Arc<Sorted>,
+    from: Bound<Arc<[u8]>>,
+    to: Bound<Arc<[u8]>>,
+    direction: Direction,
+}
+
+impl Iterator for Cursor {
+    type Item = Result<Row, EngineError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        let from = self.from.as_ref().map(AsRef::as_ref);
+        let to = self.to.as_ref().map(AsRef::as_ref);
+        let mut left = self.sorted.range::<[u8], _>((from, to));
+        let (key, value) = match self.direction {
+            Direction::Forward => left.next(),
+            Direction::Backward => left.next_back(),
+        }?;
+        let row = (key.to_vec(), value.to_vec());
+        let passed = Bound::Excluded(Arc::clone(key));
+        match self.direction {
+            Direction::Forward => self.from = passed,
+            Direction::Backward => self.to = passed,
+        }
+        Some(Ok(row))
+    }
+}
+
+/// A length as a number of bytes on a disk.
+fn count(length: usize) -> u64 {
+    u64::try_from(length).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn batch(key: &[u8], value: &[u8]) -> Batch {
+        let mut batch = Batch::default();
+        batch.put(Table::Log, key.to_vec(), value.to_vec());
+        batch
+    }
+
+    fn value(view: &dyn View, key: &[u8]) -> Option<Vec<u8>> {
+        view.get(Table::Log, key).expect("memory can be read")
+    }
+
+    #[test]
+    fn a_lying_disk_shows_a_batch_and_forgets_it_at_the_crash() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", b"1")).expect("honest");
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", b"2")).expect("a lie");
+        engine.persist(&batch(b"b", b"2")).expect("a lie");
+        assert_eq!(value(&engine, b"a"), Some(b"2".to_vec()));
+
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+        assert_eq!(value(&engine, b"b"), None);
+        assert_eq!(engine.disk_bytes(), 2);
+    }
+
+    #[test]
+    fn a_disk_that_stops_lying_makes_earlier_lies_true_with_the_next_batch() {
+        let engine = MemoryEngine::new();
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", b"1")).expect("a lie");
+        engine.lose_flushes(false);
+        engine.persist(&batch(b"b", b"1")).expect("honest");
+
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+        assert_eq!(value(&engine, b"b"), Some(b"1".to_vec()));
+    }
+
+    #[test]
+    fn a_lying_disk_forgets_nothing_when_it_is_reopened_with_the_power_on() {
+        let engine = MemoryEngine::new();
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", b"1")).expect("a lie");
+
+        engine.reopen();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), None);
+    }
+
+    #[test]
+    fn a_torn_batch_that_is_kept_shows_as_a_whole_after_the_crash_and_not_before() {
+        let engine = MemoryEngine::new();
+        let mut torn = batch(b"a", b"1");
+        torn.put(Table::Meta, b"b".to_vec(), b"1".to_vec());
+        engine.tear_next(true);
+        engine.persist(&torn).expect_err("torn");
+        assert_eq!(value(&engine, b"a"), None);
+
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+        let other = engine.get(Table::Meta, b"b").expect("memory can be read");
+        assert_eq!(other, Some(b"1".to_vec()));
+    }
+
+    #[test]
+    fn a_torn_batch_that_is_kept_takes_along_everything_before_it() {
+        let engine = MemoryEngine::new();
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", b"1")).expect("a lie");
+        engine.tear_next(true);
+        engine.persist(&batch(b"b", b"1")).expect_err("torn");
+
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+        assert_eq!(value(&engine, b"b"), Some(b"1".to_vec()));
+    }
+
+    #[test]
+    fn a_torn_batch_that_is_not_kept_leaves_nothing() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", b"1")).expect("honest");
+        engine.tear_next(false);
+        engine.persist(&batch(b"a", b"2")).expect_err("torn");
+
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
+    }
+
+    /// The write path relies on it: after a failure all later batches must fail as well, or a
+    /// batch would be durable without the one it rests on.
+    #[test]
+    fn after_a_failed_write_every_batch_is_refused_until_the_disk_is_reopened() {
+        let engine = MemoryEngine::new();
+        engine.tear_next(false);
+        engine.persist(&batch(b"a", b"1")).expect_err("torn");
+        engine.persist(&batch(b"b", b"1")).expect_err("still shut");
+        engine.persist(&Batch::default()).expect_err("still shut");
+
+        engine.reopen();
+        engine.persist(&batch(b"b", b"1")).expect("open again");
+        assert_eq!(value(&engine, b"a"), None);
+    }
+
+    #[test]
+    fn a_crash_disarms_a_tear_that_has_not_happened() {
+        let engine = MemoryEngine::new();
+        engine.tear_next(false);
+        engine.persist(&Batch::default()).expect("nothing to write");
+        engine.crash();
+        engine.persist(&batch(b"a", b"1")).expect("disarmed");
+    }
+
+    #[test]
+    fn a_full_disk_writes_nothing_and_says_so() {
+        let engine = MemoryEngine::new();
+        engine.fill_up(Some(4));
+        engine.persist(&batch(b"a", b"123")).expect("just fits");
+        let error = engine.persist(&batch(b"b", b"")).expect_err("full");
+        assert!(matches!(error, EngineError::Full(_)), "{error}");
+        assert_eq!(value(&engine, b"b"), None);
+
+        engine.fill_up(None);
+        engine.reopen();
+        engine.persist(&batch(b"b", b"")).expect("room again");
+    }
+
+    #[test]
+    fn space_comes_back_when_rows_are_overwritten_or_deleted() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", b"12345")).expect("honest");
+        engine.persist(&batch(b"a", b"1")).expect("honest");
+        assert_eq!(engine.disk_bytes(), 2);
+
+        let mut delete = Batch::default();
+        delete.delete(Table::Log, b"a".to_vec());
+        delete.delete(Table::Log, b"never there".to_vec());
+        engine.persist(&delete).expect("honest");
+        assert_eq!(engine.disk_bytes(), 0);
+    }
+
+    #[test]
+    fn a_flipped_bit_damages_one_value_for_good_and_no_earlier_view() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", &[0, 0])).expect("honest");
+        let before = engine.view();
+
+        assert!(engine.flip_bit(Table::Log, b"a", 9));
+        assert_eq!(value(&engine, b"a"), Some(vec![0, 2]));
+        assert_eq!(value(&*before, b"a"), Some(vec![0, 0]));
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(vec![0, 2]));
+    }
+
+    #[test]
+    fn a_bit_flips_also_in_what_only_a_crash_will_show() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", &[0])).expect("honest");
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", &[4])).expect("a lie");
+
+        assert!(engine.flip_bit(Table::Log, b"a", 0));
+        assert_eq!(value(&engine, b"a"), Some(vec![5]));
+        engine.crash();
+        assert_eq!(value(&engine, b"a"), Some(vec![1]));
+    }
+
+    #[test]
+    fn a_bit_of_nothing_cannot_be_flipped() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"empty", b"")).expect("honest");
+        assert!(!engine.flip_bit(Table::Log, b"empty", 0));
+        assert!(!engine.flip_bit(Table::Log, b"absent", 0));
+        assert!(!engine.flip_bit(Table::Meta, b"empty", 0));
+    }
+
+    #[test]
+    fn a_copy_and_its_original_go_separate_ways() {
+        let engine = MemoryEngine::new();
+        engine.lose_flushes(true);
+        engine.persist(&batch(b"a", b"1")).expect("a lie");
+        let backup = engine.copy();
+        engine.persist(&batch(b"a", b"2")).expect("a lie");
+        backup.persist(&batch(b"b", b"1")).expect("honest");
+
+        backup.crash();
+        assert_eq!(value(&backup, b"a"), Some(b"1".to_vec()));
+        assert_eq!(value(&backup, b"b"), Some(b"1".to_vec()));
+        assert_eq!(value(&engine, b"a"), Some(b"2".to_vec()));
+        assert_eq!(value(&engine, b"b"), None);
+    }
+
+    #[test]
+    fn a_clone_is_a_handle_to_the_same_disk() {
+        let engine = MemoryEngine::new();
+        let handle = engine.clone();
+        engine.persist(&batch(b"a", b"1")).expect("honest");
+        assert_eq!(value(&handle, b"a"), Some(b"1".to_vec()));
+    }
+
+    /// The simulator runs thousands of batches a second: a copy of the table for each would make
+    /// it quadratic.
+    #[test]
+    fn a_table_is_copied_only_while_a_view_holds_it() {
+        let engine = MemoryEngine::new();
+        engine.persist(&batch(b"a", b"1")).expect("honest");
+        let address = |engine: &MemoryEngine| Arc::as_ptr(&engine.disk().visible.sorted[0]);
+
+        let first = address(&engine);
+        engine.persist(&batch(b"b", b"1")).expect("honest");
+        assert_eq!(address(&engine), first);
+
+        let view = engine.view();
+        engine.persist(&batch(b"c", b"1")).expect("honest");
+        assert_ne!(address(&engine), first);
+        assert_eq!(value(&*view, b"c"), None);
+    }
+}

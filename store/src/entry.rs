@@ -1,0 +1,288 @@
+//! Entries: the items of an origin's log, their bytes and their hash chain.
+//!
+//! The bytes an origin wrote are the entry: they are stored, sent and hashed as they are, and
+//! nobody encodes them again. Space, origin and seq stand beside the bytes (in the row's key, in
+//! the frame) and are bound to them by the chain, which begins with a digest of space and origin.
+//! Invariant: `digest = BLAKE3(previous digest || bytes)`, bodies excluded.
+
+use crate::bytes::{DecodeError, Decoder, Encoder};
+use crate::id::{ConversationId, Digest, Millis, NodeId, OriginId, SpaceId};
+use crate::name::Name;
+use crate::record::{Body, MAX_DEPTH};
+use crate::vector::VersionVector;
+
+/// The greatest size of an entry with its bodies: 1 MiB.
+pub const MAX_ENTRY_BYTES: usize = 1 << 20;
+/// The most bodies that one entry may carry.
+pub const MAX_ENTRY_BODIES: usize = 4096;
+/// The version of the entry format.
+const ENTRY_VERSION: u8 = 1;
+const KIND_ORIGIN: u8 = 1;
+const KIND_CONVERSATION: u8 = 2;
+const KIND_SEGMENT: u8 = 3;
+
+/// What an entry says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum EntryKind {
+    /// Who the origin is. Always seq 1, and only there.
+    Origin {
+        /// The node whose run it is.
+        node: NodeId,
+        /// The node's region.
+        region: Name,
+        /// When the run started, by the node's clock.
+        started: Millis,
+    },
+    /// A change of a conversation document. Carries the conversation's name, from which every
+    /// region makes the same first change.
+    Conversation {
+        /// The conversation's name.
+        name: Name,
+        /// Which conversation of that name, from 0.
+        incarnation: u32,
+        /// An Automerge change, uncompressed.
+        change: Vec<u8>,
+    },
+    /// A change of a segment document.
+    Segment {
+        /// Whose segment.
+        conversation: ConversationId,
+        /// Which segment.
+        ordinal: u32,
+        /// An Automerge change, uncompressed.
+        change: Vec<u8>,
+    },
+}
+
+/// One item of an origin's log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// 1 + the greatest depth its writer had applied.
+    pub depth: u64,
+    /// The components of the writer's applied vector that moved since its previous entry.
+    pub saw: VersionVector,
+    /// The first 16 bytes of the digest of the origin's previous entry.
+    pub previous: [u8; 16],
+    /// What it says.
+    pub kind: EntryKind,
+}
+
+impl Entry {
+    /// The exact bytes that are stored, sent and hashed.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        let mut encoder = Encoder::with_capacity(320);
+        let kind = match &self.kind {
+            EntryKind::Origin { .. } => KIND_ORIGIN,
+            EntryKind::Conversation { .. } => KIND_CONVERSATION,
+            EntryKind::Segment { .. } => KIND_SEGMENT,
+        };
+        encoder.u8(ENTRY_VERSION).u8(kind).varint(self.depth);
+        self.saw.encode(&mut encoder);
+        encoder.raw(&self.previous);
+        match &self.kind {
+            EntryKind::Origin { node, region, started } => {
+                encoder.raw(&node.0).run(region.as_str().as_bytes()).u64(*started);
+            }
+            EntryKind::Conversation { name, incarnation, change } => {
+                encoder.run(name.as_str().as_bytes()).varint(u64::from(*incarnation)).raw(change);
+            }
+            EntryKind::Segment { conversation, ordinal, change } => {
+                encoder.raw(&conversation.0).varint(u64::from(*ordinal)).raw(change);
+            }
+        }
+        encoder.finish()
+    }
+
+    /// Reads what [`Entry::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are not an entry of this version within its limits.
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
+        if bytes.len() > MAX_ENTRY_BYTES {
+            return Err(DecodeError::invalid("entry", format!("{} bytes", bytes.len())));
+        }
+        let mut decoder = Decoder::new(bytes);
+        let version = decoder.u8("entry version")?;
+        if version != ENTRY_VERSION {
+            return Err(DecodeError::invalid("entry version", format!("{version} is unknown")));
+        }
+        let kind = decoder.u8("entry kind")?;
+        let depth = decoder.varint("depth")?;
+        if depth == 0 || depth > MAX_DEPTH {
+            return Err(DecodeError::invalid("depth", format!("{depth} is out of range")));
+        }
+        let saw = VersionVector::decode(&mut decoder)?;
+        let previous = decoder.array("previous digest")?;
+        let kind = decode_kind(kind, decoder)?;
+        Ok(Self { depth, saw, previous, kind })
+    }
+}
+
+fn decode_kind(kind: u8, mut decoder: Decoder<'_>) -> Result<EntryKind, DecodeError> {
+    match kind {
+        KIND_ORIGIN => {
+            let node = NodeId(decoder.array("node")?);
+            let region = decoder.name("region")?;
+            let started = decoder.u64("start time")?;
+            decoder.end("origin record")?;
+            Ok(EntryKind::Origin { node, region, started })
+        }
+        KIND_CONVERSATION => {
+            let name = decoder.name("conversation name")?;
+            let incarnation = decode_u32(&mut decoder, "incarnation")?;
+            Ok(EntryKind::Conversation { name, incarnation, change: decoder.rest().to_vec() })
+        }
+        KIND_SEGMENT => {
+            let conversation = ConversationId(decoder.array("conversation")?);
+            let ordinal = decode_u32(&mut decoder, "ordinal")?;
+            Ok(EntryKind::Segment { conversation, ordinal, change: decoder.rest().to_vec() })
+        }
+        unknown => Err(DecodeError::invalid("entry kind", format!("{unknown} is unknown"))),
+    }
+}
+
+fn decode_u32(decoder: &mut Decoder<'_>, what: &'static str) -> Result<u32, DecodeError> {
+    decoder.count(what, u32::MAX as usize).map(|number| number as u32)
+}
+
+/// The digest before an origin's first entry in a space.
+#[must_use]
+pub fn chain_start(space: SpaceId, origin: OriginId) -> Digest {
+    let mut hasher = blake3::Hasher::new_derive_key("warbler 2026 log chain");
+    hasher.update(&space.0).update(&origin.0);
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// The digest of the entry with these bytes, behind `previous`.
+#[must_use]
+pub fn chain_digest(previous: Digest, bytes: &[u8]) -> Digest {
+    let mut hasher = blake3::Hasher::new();
+    hasher.update(&previous.0).update(bytes);
+    Digest(*hasher.finalize().as_bytes())
+}
+
+/// The part of `digest` that the next entry carries.
+#[must_use]
+pub fn chain_link(digest: Digest) -> [u8; 16] {
+    let mut link = [0; 16];
+    link.copy_from_slice(&digest.0[..16]);
+    link
+}
+
+/// An entry as it travels: where it stands, its exact bytes, and the bodies that its records
+/// refer to, in the order of the records.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Parcel {
+    /// Whose entry.
+    pub origin: OriginId,
+    /// Its number in the origin's log, from 1.
+    pub seq: u64,
+    /// The bytes as the origin wrote them.
+    pub entry: Vec<u8>,
+    /// The bodies.
+    pub bodies: Vec<Body>,
+}
+
+impl Parcel {
+    /// Bytes of entry and bodies, about what it takes on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        let bodies: usize = self.bodies.iter().map(|body| body.bytes.len() + 10).sum();
+        self.entry.len() + bodies + 8
+    }
+
+    /// Writes the entry and the bodies; origin and seq stand in the frame.
+    pub fn encode(&self, encoder: &mut Encoder) {
+        encoder.run(&self.entry).varint(self.bodies.len() as u64);
+        self.bodies.iter().for_each(|body| body.encode(encoder));
+    }
+
+    /// Reads what [`Parcel::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are cut off or above the limits.
+    pub fn decode(
+        decoder: &mut Decoder<'_>,
+        origin: OriginId,
+        seq: u64,
+    ) -> Result<Self, DecodeError> {
+        let entry = decoder.run("entry", MAX_ENTRY_BYTES)?.to_vec();
+        let count = decoder.count("bodies", MAX_ENTRY_BODIES)?;
+        let bodies = (0..count).map(|_| Body::decode(decoder)).collect::<Result<_, _>>()?;
+        Ok(Self { origin, seq, entry, bodies })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn entry() -> Entry {
+        Entry {
+            depth: 300,
+            saw: [(OriginId([2; 16]), 5)].into_iter().collect(),
+            previous: [9; 16],
+            kind: EntryKind::Segment {
+                conversation: ConversationId([3; 16]),
+                ordinal: 1,
+                change: vec![0xaa, 0xbb],
+            },
+        }
+    }
+
+    #[test]
+    fn an_entry_has_the_bytes_that_the_format_says() {
+        let hex: String = entry().encode().iter().map(|byte| format!("{byte:02x}")).collect();
+        let expected = [
+            "0103ac02",
+            "01",
+            &"02".repeat(16),
+            "05",
+            &"09".repeat(16),
+            &"03".repeat(16),
+            "01aabb",
+        ];
+        assert_eq!(hex, expected.concat());
+    }
+
+    #[test]
+    fn the_chain_depends_on_space_origin_and_every_byte_before() {
+        let start = chain_start(SpaceId([1; 16]), OriginId([2; 16]));
+        assert_ne!(start, chain_start(SpaceId([1; 16]), OriginId([3; 16])));
+        assert_ne!(start, chain_start(SpaceId([2; 16]), OriginId([2; 16])));
+        let first = chain_digest(start, b"first");
+        assert_ne!(chain_digest(first, b"second"), chain_digest(start, b"second"));
+    }
+
+    proptest! {
+        #[test]
+        fn what_decodes_encodes_to_the_same_bytes(bytes: Vec<u8>) {
+            if let Ok(entry) = Entry::decode(&bytes) {
+                prop_assert_eq!(entry.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn an_entry_with_a_flipped_bit_never_reads_as_the_same_entry(place: usize, bit in 0..8_u8) {
+            let mut bytes = entry().encode();
+            let place = place % bytes.len();
+            bytes[place] ^= 1 << bit;
+            prop_assert_ne!(Entry::decode(&bytes).ok(), Some(entry()));
+        }
+
+        #[test]
+        fn a_parcel_survives_its_bytes(words: Vec<Vec<u8>>) {
+            let bodies = words.into_iter().map(|bytes| Body { salt: [4; 8], bytes }).collect();
+            let origin = OriginId([2; 16]);
+            let parcel = Parcel { origin, seq: 7, entry: entry().encode(), bodies };
+            let mut encoder = Encoder::new();
+            parcel.encode(&mut encoder);
+            let bytes = encoder.finish();
+            let mut decoder = Decoder::new(&bytes);
+            prop_assert_eq!(Parcel::decode(&mut decoder, origin, 7).expect("own bytes"), parcel);
+            prop_assert!(decoder.end("parcel").is_ok());
+        }
+    }
+}

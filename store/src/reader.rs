@@ -1,0 +1,311 @@
+//! Reading: pages of a conversation, single messages, lists of conversations.
+//!
+//! Works on one moment of the engine, never passes the replica thread and never loads a
+//! document. Invariant: the token of an answer was read in the same moment as its rows.
+
+use std::collections::BTreeMap;
+
+use crate::engine::{Direction, EngineError, Row, SharedEngine, Table, View};
+use crate::id::{ConversationId, MessageId, OriginId, SpaceId};
+use crate::log::{self, LogWalk};
+use crate::name::Name;
+use crate::record::{Body, Message};
+use crate::replica::{Applied, read_body, read_origins, vector_of};
+use crate::seal;
+use crate::tables::{self, ConversationRow, NameRow, OriginRow, RowType, TimelineRow};
+use crate::vector::VersionVector;
+
+/// Reads a space. Cheap to clone.
+#[derive(Clone)]
+pub struct Reader {
+    engine: SharedEngine,
+    space: SpaceId,
+}
+
+/// Which messages of a conversation to read. All bounds are exclusive.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Range {
+    /// The newest.
+    Last,
+    /// The newest before this id.
+    Before(MessageId),
+    /// The oldest after this id.
+    After(MessageId),
+}
+
+/// A page of messages, oldest first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Page {
+    /// The messages.
+    pub messages: Vec<Message>,
+    /// Whether there are older ones before the first.
+    pub older: bool,
+    /// Whether there are newer ones after the last.
+    pub newer: bool,
+    /// What the node held when the page was read.
+    pub vector: VersionVector,
+}
+
+/// A conversation as it is listed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Conversation {
+    /// Its id.
+    pub id: ConversationId,
+    /// Its name.
+    pub name: Name,
+    /// Messages in its timeline.
+    pub messages: u64,
+    /// The greatest message id.
+    pub last: Option<MessageId>,
+}
+
+/// Why something cannot be read.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum ReadError {
+    /// There is no such conversation here.
+    #[error("there is no conversation `{0}`")]
+    UnknownConversation(Name),
+    /// The engine failed or holds damaged rows.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl Reader {
+    /// A reader of `space`.
+    #[must_use]
+    pub fn new(engine: SharedEngine, space: SpaceId) -> Self {
+        Self { engine, space }
+    }
+
+    /// Reads a page of at most `limit` messages.
+    ///
+    /// # Errors
+    /// When the conversation is unknown, the engine fails or a row is damaged.
+    pub fn page(&self, name: &Name, range: Range, limit: usize) -> Result<Page, ReadError> {
+        let view = self.engine.view();
+        let view = &*view;
+        let (id, _) = self.lookup(view, name)?;
+        let first = [&id.0[..], &MessageId::MIN.0].concat();
+        let end = tables::behind(&id.0);
+        let at = |message: MessageId| [id.0, message.0].concat();
+        let past = |message: MessageId| tables::behind(&at(message));
+        let (start, stop, direction) = match range {
+            Range::Last => (first, end, Direction::Backward),
+            Range::Before(message) => (first, at(message), Direction::Backward),
+            Range::After(message) => (past(message), end, Direction::Forward),
+        };
+        let rows = view.scan(Table::Timeline, &start, &stop, direction).take(limit + 1);
+        let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
+        let more = rows.len() > limit;
+        rows.truncate(limit);
+        if direction == Direction::Backward {
+            rows.reverse();
+        }
+        let messages = read_messages(view, id, &rows)?;
+        let (older, newer) = match range {
+            Range::Last => (more, false),
+            Range::Before(message) => (more, has_any(view, &at(message), &tables::behind(&id.0))?),
+            Range::After(message) => {
+                (has_any(view, &[id.0, MessageId::MIN.0].concat(), &past(message))?, more)
+            }
+        };
+        let vector = vector_of(&read_origins(view, self.space)?);
+        Ok(Page { messages, older, newer, vector })
+    }
+
+    /// Reads one message; an id of any copy of it finds it.
+    ///
+    /// # Errors
+    /// When the conversation is unknown, the engine fails or a row is damaged.
+    pub fn message(&self, name: &Name, id: MessageId) -> Result<Option<Message>, ReadError> {
+        let view = self.engine.view();
+        let (conversation, _) = self.lookup(&*view, name)?;
+        let key = (conversation, id.tail());
+        let Some(row) = tables::get::<tables::IdentityRow>(&*view, &key)? else {
+            return Ok(None);
+        };
+        let exact = row.placed.iter().find(|placed| placed.front == id.front());
+        let alone = row.placed.first().filter(|_| row.placed.len() == 1);
+        let Some(placed) = exact.or(alone) else { return Ok(None) };
+        let canonical = MessageId::new(placed.front, placed.identity);
+        let key = TimelineRow::key(&(conversation, canonical));
+        let Some(value) = view.get(Table::Timeline, &key)? else { return Ok(None) };
+        Ok(read_messages(&*view, conversation, &[(key, value)])?.pop())
+    }
+
+    /// The canonical id of a message, given the id of any copy.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn canonical(
+        &self,
+        conversation: ConversationId,
+        identity: crate::id::Identity,
+    ) -> Result<Option<MessageId>, EngineError> {
+        let key = (conversation, identity.tail());
+        let row = tables::get::<tables::IdentityRow>(&*self.engine, &key)?;
+        let front = row.and_then(|row| row.front(identity));
+        Ok(front.map(|front| MessageId::new(front, identity)))
+    }
+
+    /// Reads a conversation's row.
+    ///
+    /// # Errors
+    /// When it is unknown, the engine fails or a row is damaged.
+    pub fn conversation(&self, name: &Name) -> Result<Conversation, ReadError> {
+        let (id, row) = self.lookup(&*self.engine, name)?;
+        Ok(listed(id, row))
+    }
+
+    /// The name of a conversation.
+    ///
+    /// # Errors
+    /// When the engine fails or the row is damaged.
+    pub fn name_of(&self, id: ConversationId) -> Result<Option<Name>, EngineError> {
+        Ok(tables::get::<ConversationRow>(&*self.engine, &id)?.map(|row| row.name))
+    }
+
+    /// Lists at most `limit` conversations by name, those after `after`.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn conversations(
+        &self,
+        after: Option<&Name>,
+        limit: usize,
+    ) -> Result<Vec<Conversation>, EngineError> {
+        let view = self.engine.view();
+        let prefix = NameRow::prefix(self.space);
+        let start = match after {
+            Some(name) => [&NameRow::key(&(self.space, name.clone()))[..], &[0]].concat(),
+            None => prefix.clone(),
+        };
+        let rows = view.scan(Table::Index, &start, &tables::behind(&prefix), Direction::Forward);
+        rows.take(limit)
+            .map(|row| {
+                let (key, value) = row?;
+                let id = tables::open::<NameRow>(&key, &value)?.conversation;
+                let row = tables::get::<ConversationRow>(&*view, &id)?;
+                let row = row.ok_or_else(|| {
+                    seal::damaged(Table::Index, &key, "a name without a conversation")
+                })?;
+                Ok(listed(id, row))
+            })
+            .collect()
+    }
+
+    /// What the node holds.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn vector(&self) -> Result<VersionVector, EngineError> {
+        Ok(vector_of(&self.origins()?))
+    }
+
+    /// The origins known, with what is held of each.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn origins(&self) -> Result<BTreeMap<OriginId, OriginRow>, EngineError> {
+        read_origins(&*self.engine, self.space)
+    }
+
+    /// What was applied above `from`, up to `until`, in causal order, at most about `limit`
+    /// messages; for followers that resume. Returns what it read up to.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn applied_between(
+        &self,
+        from: &VersionVector,
+        until: &VersionVector,
+        limit: usize,
+    ) -> Result<Vec<Applied>, EngineError> {
+        let view = self.engine.view();
+        let mut applied = Vec::new();
+        let mut count = 0;
+        for entry in LogWalk::between(&*view, self.space, from, until)? {
+            let entry = entry?;
+            let mut messages = Vec::new();
+            let mut aliases = Vec::new();
+            for (message, _) in log::records(&*view, self.space, &entry)? {
+                let canonical = self.canonical(message.conversation, message.identity)?;
+                match canonical {
+                    Some(id) if id != message.id => {
+                        aliases.push((message.conversation, message.id, id));
+                    }
+                    Some(_) | None => messages.push(message),
+                }
+            }
+            count += messages.len();
+            applied.push(Applied { origin: entry.origin, seq: entry.seq, messages, aliases });
+            if count >= limit {
+                break;
+            }
+        }
+        Ok(applied)
+    }
+
+    fn lookup(
+        &self,
+        view: &(impl View + ?Sized),
+        name: &Name,
+    ) -> Result<(ConversationId, ConversationRow), ReadError> {
+        let id = ConversationId::of(self.space, name, 0);
+        let row = tables::get::<ConversationRow>(view, &id)?;
+        row.map(|row| (id, row)).ok_or_else(|| ReadError::UnknownConversation(name.clone()))
+    }
+}
+
+fn listed(id: ConversationId, row: ConversationRow) -> Conversation {
+    Conversation { id, name: row.name, messages: row.messages, last: row.last }
+}
+
+fn has_any(view: &dyn View, start: &[u8], end: &[u8]) -> Result<bool, EngineError> {
+    Ok(view.scan(Table::Timeline, start, end, Direction::Forward).next().transpose()?.is_some())
+}
+
+/// Joins timeline rows, in the order of their ids, with their bodies: one scan of each table.
+fn read_messages(
+    view: &dyn View,
+    conversation: ConversationId,
+    rows: &[Row],
+) -> Result<Vec<Message>, EngineError> {
+    let (Some((first, _)), Some((last, _))) = (rows.first(), rows.last()) else {
+        return Ok(Vec::new());
+    };
+    let bodies = view.scan(Table::Bodies, first, &tables::behind(last), Direction::Forward);
+    let mut bodies = bodies.peekable();
+    let mut messages = Vec::with_capacity(rows.len());
+    for (key, value) in rows {
+        let id = TimelineRow::parse(key)?;
+        let row: TimelineRow = tables::open(key, value)?;
+        while bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other < key)).is_some() {}
+        let body = match bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other == key)) {
+            Some(body) => {
+                let (key, value) = body?;
+                let body: Body = tables::open(&key, &value)?;
+                let copies = bodies.peek().is_some_and(|next| {
+                    next.as_ref().is_ok_and(|(other, _)| other.starts_with(&key))
+                });
+                if copies {
+                    read_body(view, conversation, id, row.header.body)?
+                } else {
+                    Some(body)
+                }
+            }
+            None => None,
+        };
+        let body = body.ok_or_else(|| {
+            seal::damaged(Table::Bodies, key, "no body where the timeline has a message")
+        })?;
+        messages.push(Message {
+            conversation,
+            id,
+            identity: row.identity,
+            header: row.header,
+            body: body.bytes,
+        });
+    }
+    Ok(messages)
+}
