@@ -2,6 +2,8 @@
 //! their exit codes. What needs no node comes first, then a scripted stand-in for one, then the
 //! real thing.
 
+#[path = "cli/demo.rs"]
+mod demo;
 #[path = "cli/follow.rs"]
 mod follow;
 #[path = "cli/import.rs"]
@@ -10,9 +12,9 @@ mod import;
 mod process;
 #[path = "cli/requests.rs"]
 mod requests;
-#[path = "cli/stub.rs"]
-mod stub;
 #[path = "cli/story.rs"]
 mod story;
+#[path = "cli/stub.rs"]
+mod stub;
 #[path = "cli/usage.rs"]
 mod usage;

@@ -217,6 +217,7 @@ mod tests {
                 origin: OriginId([origin; 16]),
                 seq,
                 entry,
+                chain: [7; 8],
                 bodies: words.into_iter().map(|bytes| Body { salt: [1; 8], bytes }).collect(),
             };
             parcels.into_iter().map(build).collect()
@@ -269,7 +270,7 @@ mod tests {
         };
         let vector = hex(Frame::Vector { whole: true, held: vec![held] });
         assert_eq!(vector, format!("010101{}ac02{}", "02".repeat(16), "03".repeat(8)));
-        let parcel = Parcel { origin: OriginId([2; 16]), seq: 7, entry: vec![9], bodies: vec![] };
-        assert_eq!(hex(Frame::Entries(vec![parcel])), format!("0401{}0701010900", "02".repeat(16)));
+        let parcel = Parcel { origin: OriginId([2; 16]), seq: 7, entry: vec![9], chain: [4; 8], bodies: vec![] };
+        assert_eq!(hex(Frame::Entries(vec![parcel])), format!("0401{}0701010904040404040404040400", "02".repeat(16)));
     }
 }

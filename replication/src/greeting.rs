@@ -21,6 +21,8 @@ use std::collections::BTreeSet;
 
 use warbler_store::id::{NodeId, OriginId, SpaceId};
 
+use crate::frame;
+
 /// The protocol version that this build speaks.
 pub const PROTOCOL_VERSION: u16 = 1;
 
@@ -39,12 +41,12 @@ pub const MAX_VERSIONS: usize = 16;
 /// The greatest number of spaces in a greeting, and so in a cluster file.
 pub const MAX_SPACES: usize = 1024;
 
-/// The greatest frame that this build takes, in bytes: an entry of 1 MiB with its bodies, and
-/// as much again for a batch around it.
-pub const MAX_FRAME_BYTES: u32 = 2 * 1024 * 1024;
+/// The greatest frame that this build takes, in bytes.
+pub const MAX_FRAME_BYTES: u32 = frame::MAX_FRAME_BYTES as u32;
 
-/// The least frame limit, in bytes, that a peer may ask for: an entry of 1 MiB has to fit.
-pub const LEAST_FRAME_LIMIT_BYTES: u32 = 1024 * 1024 + 64 * 1024;
+/// The least frame limit, in bytes, that a peer may have: senders of this version fill frames up
+/// to it without asking.
+pub const LEAST_FRAME_LIMIT_BYTES: u32 = 2 * 1024 * 1024;
 
 /// What a node says of itself on a fresh connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -234,9 +236,9 @@ pub enum GreetingRefusal {
     /// Both sides are the same node.
     #[error("node {0} reached itself: the address of another node leads here")]
     Ourselves(NodeId),
-    /// The peer takes only frames too small for an entry.
+    /// The peer takes only smaller frames than are sent.
     #[error(
-        "the peer takes frames of at most {asked} bytes, but an entry needs {LEAST_FRAME_LIMIT_BYTES}"
+        "the peer takes frames of at most {asked} bytes, but they may have {LEAST_FRAME_LIMIT_BYTES}"
     )]
     FrameLimit {
         /// The limit it named, in bytes.
@@ -355,13 +357,14 @@ mod tests {
         left.spaces = vec![SpaceId([9; 16]), SpaceId([2; 16]), SpaceId([1; 16])];
         let mut right = greeting(2);
         right.versions = vec![2, 4];
-        right.max_frame_bytes = MAX_FRAME_BYTES - 1;
+        left.max_frame_bytes = MAX_FRAME_BYTES + 9;
+        right.max_frame_bytes = MAX_FRAME_BYTES + 1;
 
         let agreed = agree(&left, &right, right.node).expect("a common version");
         assert_eq!(Ok(&agreed), agree(&right, &left, left.node).as_ref());
         assert_eq!(agreed.version, 2);
         assert_eq!(agreed.spaces, [SpaceId([1; 16]), SpaceId([2; 16])]);
-        assert_eq!(agreed.max_frame_bytes, MAX_FRAME_BYTES - 1);
+        assert_eq!(agreed.max_frame_bytes, MAX_FRAME_BYTES + 1);
     }
 
     #[test]
@@ -385,11 +388,11 @@ mod tests {
     }
 
     #[test]
-    fn a_peer_that_cannot_take_an_entry_is_refused() {
+    fn a_peer_that_takes_only_smaller_frames_than_are_sent_is_refused() {
         let mut theirs = greeting(2);
-        theirs.max_frame_bytes = 1024;
+        theirs.max_frame_bytes = MAX_FRAME_BYTES - 1;
         let error = agree(&greeting(1), &theirs, theirs.node).expect_err("too small");
-        assert_eq!(error, GreetingRefusal::FrameLimit { asked: 1024 });
+        assert_eq!(error, GreetingRefusal::FrameLimit { asked: MAX_FRAME_BYTES - 1 });
     }
 
     fn any_greeting() -> impl Strategy<Value = Greeting> {

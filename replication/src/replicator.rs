@@ -8,9 +8,10 @@ mod commands;
 mod exchange;
 mod pull;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
+use warbler_store::engine::EngineError;
 use warbler_store::id::{Digest, Millis, NodeId, OriginId};
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
@@ -24,6 +25,9 @@ use crate::session::Session;
 
 /// How often an idle session shows a sign of life, with the digests that P3 compares: 2 s.
 pub const HEARTBEAT_MILLIS: Millis = 2_000;
+
+/// The most damaged rows of which the operator is told in one run.
+const MAX_DAMAGE: usize = 1024;
 
 /// The time of an input: the wall clock, for ids; and a clock that never jumps, for deadlines.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -112,6 +116,10 @@ pub enum Alarm {
         /// Where.
         seq: u64,
     },
+    /// Rows that were to be sent to a peer are damaged. The node goes on; the peer may get them
+    /// from another.
+    #[error("{0}")]
+    Damaged(String),
     /// An entry of a peer was refused.
     #[error("entry {origin}/{seq} from peer {} is refused: {why}", peer.short())]
     Refused {
@@ -150,6 +158,8 @@ pub struct Replicator {
     pulls: pull::Pulls,
     flushing: Option<Ticket>,
     outputs: VecDeque<Output>,
+    /// The damage of which the operator was told.
+    damage: BTreeSet<String>,
     failed: bool,
 }
 
@@ -165,6 +175,7 @@ impl Replicator {
             pulls: pull::Pulls::default(),
             flushing: None,
             outputs: VecDeque::new(),
+            damage: BTreeSet::new(),
             failed: false,
         }
     }
@@ -265,6 +276,9 @@ impl Replicator {
     }
 
     fn next_wake(&self) -> Millis {
+        if self.failed {
+            return Millis::MAX;
+        }
         let heartbeats = self.sessions.values().map(|session| session.heartbeat_due);
         let pulls = self
             .sessions
@@ -292,6 +306,18 @@ impl Replicator {
         if !self.failed {
             self.failed = true;
             self.outputs.push_back(Output::Failed(error));
+        }
+    }
+
+    /// What becomes of an error in reading for a peer. Nothing is half done then, so damage
+    /// stops nothing but the answer; the operator is told once.
+    fn suffer(&mut self, error: EngineError) {
+        if !matches!(error, EngineError::Damaged(_)) {
+            return self.fail(error.into());
+        }
+        let what = error.to_string();
+        if self.damage.len() < MAX_DAMAGE && self.damage.insert(what.clone()) {
+            self.alarm(Alarm::Damaged(what));
         }
     }
 

@@ -3,7 +3,7 @@
 //! Soft state: it is gone with the connection and causes no writes. Invariant: `holds` never
 //! claims more for the peer than the peer said or sent.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeSet, VecDeque};
 
 use warbler_store::id::{Digest, Millis, OriginId};
 use warbler_store::vector::VersionVector;
@@ -38,8 +38,10 @@ pub(crate) struct Session {
     pub(crate) no_pull_before: Millis,
     /// Its entries that wait for their past.
     pub(crate) waiting: Waiting,
-    /// The digests of its last heartbeat.
-    pub(crate) heartbeat: Option<(Digest, Digest)>,
+    /// The digests of the space, its and ours, over which the operator was told of a divergence.
+    pub(crate) diverged: Option<(Digest, Digest)>,
+    /// The origins of whose forks the operator was told.
+    pub(crate) forked: BTreeSet<OriginId>,
     /// When the next heartbeat is due.
     pub(crate) heartbeat_due: Millis,
     /// Entries dropped from the waiting buffer for want of room.
@@ -57,7 +59,8 @@ impl Session {
             pull: None,
             no_pull_before: 0,
             waiting: Waiting::default(),
-            heartbeat: None,
+            diverged: None,
+            forked: BTreeSet::new(),
             heartbeat_due: now,
             dropped: 0,
         }

@@ -78,7 +78,7 @@ mod tests {
         let entry = Entry { depth, saw: VersionVector::default(), previous: [0; 16], kind };
         let bodies = vec![Body { salt: [0; 8], bytes: vec![0; body_bytes] }];
         let origin = OriginId([1; 16]);
-        (Parcel { origin, seq: depth, entry: entry.encode(), bodies }, entry)
+        (Parcel { origin, seq: depth, entry: entry.encode(), chain: [0; 8], bodies }, entry)
     }
 
     #[test]

@@ -256,6 +256,11 @@ impl<'a> Decoder<'a> {
         self.left
     }
 
+    /// Takes all that is left.
+    pub fn take_rest(&mut self) -> &'a [u8] {
+        std::mem::take(&mut self.left)
+    }
+
     /// Whether nothing is left.
     #[must_use]
     pub const fn is_empty(&self) -> bool {

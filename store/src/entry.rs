@@ -170,6 +170,17 @@ pub fn chain_link(digest: Digest) -> [u8; 16] {
     link
 }
 
+/// The first 8 bytes of a chain digest.
+pub type ChainMark = [u8; 8];
+
+/// The mark of `digest`.
+#[must_use]
+pub fn chain_mark(digest: Digest) -> ChainMark {
+    let mut mark = [0; 8];
+    mark.copy_from_slice(&digest.0[..8]);
+    mark
+}
+
 /// An entry as it travels: where it stands, its exact bytes, and the bodies that its records
 /// refer to, in the order of the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -180,6 +191,10 @@ pub struct Parcel {
     pub seq: u64,
     /// The bytes as the origin wrote them.
     pub entry: Vec<u8>,
+    /// The part of the chain digest, up to and with this entry, that tells it from all others:
+    /// whoever takes the entry in compares it, so a damaged byte is found at once and not by the
+    /// next entry's link.
+    pub chain: ChainMark,
     /// The bodies.
     pub bodies: Vec<Body>,
 }
@@ -189,12 +204,12 @@ impl Parcel {
     #[must_use]
     pub fn bytes(&self) -> usize {
         let bodies: usize = self.bodies.iter().map(|body| body.bytes.len() + 10).sum();
-        self.entry.len() + bodies + 8
+        self.entry.len() + bodies + 16
     }
 
-    /// Writes the entry and the bodies; origin and seq stand in the frame.
+    /// Writes the entry, its mark and the bodies; origin and seq stand in the frame.
     pub fn encode(&self, encoder: &mut Encoder) {
-        encoder.run(&self.entry).varint(self.bodies.len() as u64);
+        encoder.run(&self.entry).raw(&self.chain).varint(self.bodies.len() as u64);
         self.bodies.iter().for_each(|body| body.encode(encoder));
     }
 
@@ -208,9 +223,10 @@ impl Parcel {
         seq: u64,
     ) -> Result<Self, DecodeError> {
         let entry = decoder.run("entry", MAX_ENTRY_BYTES)?.to_vec();
+        let chain = decoder.array("chain mark")?;
         let count = decoder.count("bodies", MAX_ENTRY_BODIES)?;
         let bodies = (0..count).map(|_| Body::decode(decoder)).collect::<Result<_, _>>()?;
-        Ok(Self { origin, seq, entry, bodies })
+        Ok(Self { origin, seq, entry, chain, bodies })
     }
 }
 
@@ -276,7 +292,7 @@ mod tests {
         fn a_parcel_survives_its_bytes(words: Vec<Vec<u8>>) {
             let bodies = words.into_iter().map(|bytes| Body { salt: [4; 8], bytes }).collect();
             let origin = OriginId([2; 16]);
-            let parcel = Parcel { origin, seq: 7, entry: entry().encode(), bodies };
+            let parcel = Parcel { origin, seq: 7, entry: entry().encode(), chain: [8; 8], bodies };
             let mut encoder = Encoder::new();
             parcel.encode(&mut encoder);
             let bytes = encoder.finish();

@@ -334,9 +334,11 @@ mod tests {
         let space = SpaceId::of(&"main".parse().expect("a name"));
         let general = "general".parse().expect("a name");
         let conversation = ConversationId::of(space, &general, 0);
+        let identity = Identity::of(conversation, &"ada".parse().expect("a name"), b"key-1");
+        assert_eq!(identity.to_string(), "c41b233ed6af235d45ca90357ab7fa51");
         assert_eq!(
             [space.to_string(), conversation.to_string()],
-            ["fd7c5a1ff6eb1bbd40e5ecff7b4abbda", "8cf2b1b1ad86ab2cb7a7bb2e4bb4d0a3"]
+            ["60d3fa408f9a80f9e6718610c9fdec68", "1b122f10b333592c868cff278e6e7a95"]
         );
     }
 

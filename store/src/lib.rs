@@ -25,6 +25,7 @@ pub mod entry;
 pub mod id;
 pub mod log;
 pub mod name;
+pub mod open;
 pub mod overlay;
 pub mod reader;
 pub mod record;

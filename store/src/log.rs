@@ -6,13 +6,13 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{EngineError, Table, View};
-use crate::entry::{Entry, EntryKind, Parcel};
+use crate::entry::{Entry, EntryKind, Parcel, chain_mark};
 use crate::document::Checked;
-use crate::id::{Digest, MessageId, OriginId, SpaceId};
+use crate::id::{Digest, OriginId, SpaceId};
 use crate::record::{Body, Header, Message, Record, RecordKey};
 use crate::replica::read_body;
 use crate::seal;
-use crate::tables::{self, LogRow, RowType};
+use crate::tables::{self, LogRow, MessageKey, RowType};
 use crate::vector::VersionVector;
 
 /// Walks the log of a space in causal order.
@@ -33,6 +33,8 @@ pub struct LogEntry {
     pub seq: u64,
     /// Its depth.
     pub depth: u64,
+    /// The chain digest up to and with it.
+    pub digest: Digest,
     /// Its exact bytes.
     pub bytes: Vec<u8>,
 }
@@ -79,7 +81,7 @@ impl Iterator for LogWalk<'_> {
             self.next.clear();
             return Some(Err(error));
         }
-        Some(Ok(LogEntry { origin, seq, depth, bytes: row.entry }))
+        Some(Ok(LogEntry { origin, seq, depth, digest: row.digest, bytes: row.entry }))
     }
 }
 
@@ -113,17 +115,11 @@ pub fn records(
         };
         let header = Header::decode(&header).map_err(|source| damaged(source.to_string()))?;
         let record = Record { identity, header };
-        let id: MessageId = record.id();
-        let body = read_body(view, conversation, id, record.header.body)?;
+        let id = record.id();
+        let place = MessageKey::of(conversation, &record);
+        let body = read_body(view, place, record.header.body)?;
         let body = body.ok_or_else(|| damaged(format!("message {id} has no body")))?;
-        let message = Message {
-            conversation,
-            id,
-            identity,
-            header: record.header,
-            body: body.bytes.clone(),
-        };
-        Ok((message, body))
+        Ok((Message::new(conversation, record, &body), body))
     };
     checked.writes.into_iter().map(read).collect()
 }
@@ -139,7 +135,8 @@ pub fn parcel(
 ) -> Result<Parcel, EngineError> {
     let records = records(view, space, &entry)?;
     let bodies = records.into_iter().map(|(_, body)| body).collect();
-    Ok(Parcel { origin: entry.origin, seq: entry.seq, entry: entry.bytes, bodies })
+    let LogEntry { origin, seq, digest, bytes, .. } = entry;
+    Ok(Parcel { origin, seq, entry: bytes, chain: chain_mark(digest), bodies })
 }
 
 /// The chain digest of an entry that is held.

@@ -5,14 +5,16 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Direction, EngineError, Row, SharedEngine, Table, View};
+use crate::engine::{Direction, EngineError, Row, Rows, SharedEngine, Table, View};
 use crate::id::{ConversationId, MessageId, OriginId, SpaceId};
 use crate::log::{self, LogWalk};
 use crate::name::Name;
 use crate::record::{Body, Message};
 use crate::replica::{Applied, read_body, read_origins, vector_of};
 use crate::seal;
-use crate::tables::{self, ConversationRow, NameRow, OriginRow, RowType, TimelineRow};
+use crate::tables::{
+    self, ConversationRow, MessageKey, NameRow, OriginRow, Placed, RowType, TimelineRow,
+};
 use crate::vector::VersionVector;
 
 /// Reads a space. Cheap to clone.
@@ -77,7 +79,7 @@ impl Reader {
         Self { engine, space }
     }
 
-    /// Reads a page of at most `limit` messages.
+    /// Reads a page of at most `limit` messages, and those that share the id of the last.
     ///
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
@@ -85,19 +87,17 @@ impl Reader {
         let view = self.engine.view();
         let view = &*view;
         let (id, _) = self.lookup(view, name)?;
-        let first = [&id.0[..], &MessageId::MIN.0].concat();
         let end = tables::behind(&id.0);
-        let at = |message: MessageId| [id.0, message.0].concat();
+        let at = |message: MessageId| MessageKey::id_prefix(id, message);
+        let first = at(MessageId::MIN);
         let past = |message: MessageId| tables::behind(&at(message));
         let (start, stop, direction) = match range {
             Range::Last => (first, end, Direction::Backward),
             Range::Before(message) => (first, at(message), Direction::Backward),
             Range::After(message) => (past(message), end, Direction::Forward),
         };
-        let rows = view.scan(Table::Timeline, &start, &stop, direction).take(limit + 1);
-        let mut rows: Vec<Row> = rows.collect::<Result<_, _>>()?;
-        let more = rows.len() > limit;
-        rows.truncate(limit);
+        let rows = view.scan(Table::Timeline, &start, &stop, direction);
+        let (mut rows, more) = take(rows, limit)?;
         if direction == Direction::Backward {
             rows.reverse();
         }
@@ -106,7 +106,7 @@ impl Reader {
             Range::Last => (more, false),
             Range::Before(message) => (more, has_any(view, &at(message), &tables::behind(&id.0))?),
             Range::After(message) => {
-                (has_any(view, &[id.0, MessageId::MIN.0].concat(), &past(message))?, more)
+                (has_any(view, &at(MessageId::MIN), &past(message))?, more)
             }
         };
         let vector = vector_of(&read_origins(view, self.space)?);
@@ -124,11 +124,8 @@ impl Reader {
         let Some(row) = tables::get::<tables::IdentityRow>(&*view, &key)? else {
             return Ok(None);
         };
-        let exact = row.placed.iter().find(|placed| placed.front == id.front());
-        let alone = row.placed.first().filter(|_| row.placed.len() == 1);
-        let Some(placed) = exact.or(alone) else { return Ok(None) };
-        let canonical = MessageId::new(placed.front, placed.identity);
-        let key = TimelineRow::key(&(conversation, canonical));
+        let Some(Placed { identity, front }) = row.find(id) else { return Ok(None) };
+        let key = TimelineRow::key(&MessageKey { conversation, front, identity });
         let Some(value) = view.get(Table::Timeline, &key)? else { return Ok(None) };
         Ok(read_messages(&*view, conversation, &[(key, value)])?.pop())
     }
@@ -278,34 +275,44 @@ fn read_messages(
     let mut bodies = bodies.peekable();
     let mut messages = Vec::with_capacity(rows.len());
     for (key, value) in rows {
-        let id = TimelineRow::parse(key)?;
+        let place = TimelineRow::parse(key)?;
         let row: TimelineRow = tables::open(key, value)?;
         while bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other < key)).is_some() {}
-        let body = match bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other == key)) {
-            Some(body) => {
-                let (key, value) = body?;
-                let body: Body = tables::open(&key, &value)?;
-                let copies = bodies.peek().is_some_and(|next| {
-                    next.as_ref().is_ok_and(|(other, _)| other.starts_with(&key))
-                });
-                if copies {
-                    read_body(view, conversation, id, row.header.body)?
-                } else {
-                    Some(body)
-                }
-            }
+        let scanned = bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other == key));
+        let first: Option<Body> = match scanned.transpose()? {
+            Some((key, value)) => Some(tables::open(&key, &value)?),
             None => None,
+        };
+        // Where there are copies, the first to arrive here need not be the canonical one.
+        let body = match first.filter(|body| body.reference() == row.header.body) {
+            Some(body) => Some(body),
+            None => read_body(view, place, row.header.body)?,
         };
         let body = body.ok_or_else(|| {
             seal::damaged(Table::Bodies, key, "no body where the timeline has a message")
         })?;
         messages.push(Message {
             conversation,
-            id,
-            identity: row.identity,
+            id: place.id(),
+            identity: place.identity,
             header: row.header,
             body: body.bytes,
         });
     }
     Ok(messages)
+}
+
+/// The first `limit` rows, and whether there are more. Rows of one id are not parted: no bound
+/// could name the place between them.
+fn take(rows: Rows<'_>, limit: usize) -> Result<(Vec<Row>, bool), EngineError> {
+    let mut taken: Vec<Row> = Vec::new();
+    for row in rows {
+        let row = row?;
+        let id = |row: &Row| row.0.get(..MessageKey::ID_PREFIX_BYTES).map(<[u8]>::to_vec);
+        if taken.len() >= limit && taken.last().is_none_or(|last| id(last) != id(&row)) {
+            return Ok((taken, true));
+        }
+        taken.push(row);
+    }
+    Ok((taken, false))
 }

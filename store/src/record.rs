@@ -182,7 +182,7 @@ impl Header {
     /// Reads what [`Header::encode`] wrote.
     ///
     /// # Errors
-    /// When the bytes are not a post's header of this version.
+    /// When the bytes are not a post's header of this version, or not in their only form.
     pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
         let mut decoder = Decoder::new(bytes);
         let kind = decoder.u8("header kind")?;
@@ -198,7 +198,11 @@ impl Header {
         let content_type = if flags & HAS_CONTENT_TYPE == 0 {
             ContentType::default()
         } else {
-            decoder.text("content type", MAX_CONTENT_TYPE_BYTES)?.parse()?
+            let given = decoder.text("content type", MAX_CONTENT_TYPE_BYTES)?.parse()?;
+            if given == ContentType::default() {
+                return Err(DecodeError::invalid("content type", "the default is left out"));
+            }
+            given
         };
         let mut identity = |what, bit| match flags & bit {
             0 => Ok(None),
@@ -272,7 +276,6 @@ impl Record {
     }
 }
 
-
 /// A message as it is read: the record, its conversation, and its words.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Message {
@@ -288,9 +291,20 @@ pub struct Message {
     pub body: Vec<u8>,
 }
 
+impl Message {
+    /// The message of `record`, said in `conversation`, with the words of `body`.
+    #[must_use]
+    pub fn new(conversation: ConversationId, record: Record, body: &Body) -> Self {
+        let Record { identity, header } = record;
+        let id = header.id(identity);
+        Self { conversation, id, identity, header, body: body.bytes.clone() }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::MAX_MILLIS;
     use proptest::prelude::*;
 
     fn header() -> Header {
@@ -309,7 +323,15 @@ mod tests {
         let hex: String = header().encode().iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(
             hex,
-            "01010162b0d9dd100003087573657230303338070707070707070707070707070707070712e2"
+            [
+                "0101",
+                "0162b0e3fc100003",
+                "087573657230303338",
+                &"07".repeat(16),
+                "07",
+                "6773d1aae5527bd91463c324b75215db",
+            ]
+            .concat()
         );
     }
 
@@ -344,7 +366,18 @@ mod tests {
         fn no_bytes_make_a_header_panic_and_all_that_decode_are_canonical(bytes: Vec<u8>) {
             let _ = RecordKey::from_text(&String::from_utf8_lossy(&bytes));
             if let Ok(header) = Header::decode(&bytes) {
-                prop_assert!(header.encode().len() <= bytes.len());
+                prop_assert_eq!(header.encode(), bytes);
+            }
+        }
+
+        #[test]
+        fn a_header_with_a_flipped_bit_is_refused_or_another_header(place: usize, bit in 0..8_u8) {
+            let mut bytes = header().encode();
+            let place = place % bytes.len();
+            bytes[place] ^= 1 << bit;
+            if let Ok(other) = Header::decode(&bytes) {
+                prop_assert_ne!(&other, &header());
+                prop_assert_eq!(other.encode(), bytes);
             }
         }
 

@@ -7,6 +7,8 @@
 use crate::engine::{EngineError, Table};
 
 const CHECKSUM_BYTES: usize = 8;
+/// How much of a key an error shows, in bytes: all but the longest names.
+const MAX_SHOWN_BYTES: usize = 64;
 
 /// The value to store: `version`, `content`, and the first 8 bytes of BLAKE3 over table, key,
 /// version and content.
@@ -47,7 +49,7 @@ pub fn open<'a>(
 
 /// The error for a row that cannot be what it should be.
 pub fn damaged(table: Table, key: &[u8], why: impl std::fmt::Display) -> EngineError {
-    let hex: String = key.iter().take(40).map(|byte| format!("{byte:02x}")).collect();
+    let hex: String = key.iter().take(MAX_SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect();
     EngineError::Damaged(format!("table `{table}` holds {why} (key {hex})"))
 }
 

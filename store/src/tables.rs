@@ -12,15 +12,13 @@ use crate::id::{
     SpaceId,
 };
 use crate::name::Name;
-use crate::record::{Body, Header, MAX_BODY_BYTES};
+use crate::record::{Body, Header, MAX_BODY_BYTES, Record};
 use crate::seal;
 
 /// The version of every value written today.
 const VERSION: u8 = 1;
 /// The version of the whole format; a store of a newer one is refused.
 pub const FORMAT_VERSION: u32 = 1;
-/// How many identities with one tail a row may hold.
-const MAX_SAME_TAIL: usize = 1024;
 
 /// A row type: its table, its key and its value, encode and decode facing each other.
 pub trait RowType: Sized {
@@ -162,55 +160,103 @@ impl RowType for DocumentEntryRow {
     }
 }
 
-/// `timeline`: the header and identity of a message, under conversation and id.
+/// Where a message stands: its id, with the whole identity in place of the half. So two messages
+/// whose identities share the half, and whose fronts are equal, have a row each everywhere, and
+/// which came first makes no difference.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct MessageKey {
+    /// Where it was said.
+    pub conversation: ConversationId,
+    /// Its place in the timeline.
+    pub front: Front,
+    /// Its identity.
+    pub identity: Identity,
+}
+
+impl MessageKey {
+    /// Length in bytes.
+    pub const BYTES: usize = 40;
+    /// Length of the part that conversation and id determine, in bytes.
+    pub const ID_PREFIX_BYTES: usize = 32;
+
+    /// Where `record` stands in `conversation`.
+    #[must_use]
+    pub fn of(conversation: ConversationId, record: &Record) -> Self {
+        Self { conversation, front: record.header.front, identity: record.identity }
+    }
+
+    /// The message's id.
+    #[must_use]
+    pub fn id(&self) -> MessageId {
+        MessageId::new(self.front, self.identity)
+    }
+
+    /// What the keys of all messages of `conversation` with this id begin with.
+    #[must_use]
+    pub fn id_prefix(conversation: ConversationId, id: MessageId) -> Vec<u8> {
+        [conversation.0, id.0].concat()
+    }
+
+    fn to_bytes(self) -> [u8; Self::BYTES] {
+        let mut bytes = [0; Self::BYTES];
+        bytes[..16].copy_from_slice(&self.conversation.0);
+        bytes[16..24].copy_from_slice(&self.front.to_bytes());
+        bytes[24..].copy_from_slice(&self.identity.0);
+        bytes
+    }
+
+    fn read(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        Ok(Self {
+            conversation: ConversationId(decoder.array("conversation")?),
+            front: Front::from_bytes(decoder.array("front")?),
+            identity: Identity(decoder.array("identity")?),
+        })
+    }
+}
+
+/// `timeline`: the header of a message, under conversation, front and identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineRow {
-    /// The message's identity.
-    pub identity: Identity,
-    /// Its packed header.
+    /// Its header.
     pub header: Header,
 }
 
 impl TimelineRow {
-    /// The id in a row's key.
+    /// What a row's key says.
     ///
     /// # Errors
     /// When the key is not one of this table.
-    pub fn parse(key: &[u8]) -> Result<MessageId, EngineError> {
-        match key.get(16..).and_then(|id| id.try_into().ok()) {
-            Some(id) => Ok(MessageId(id)),
-            None => Err(seal::damaged(Self::TABLE, key, "a key of another length")),
-        }
+    pub fn parse(key: &[u8]) -> Result<MessageKey, EngineError> {
+        let mut decoder = Decoder::new(key);
+        let read = MessageKey::read(&mut decoder);
+        read.and_then(|read| decoder.end("key").map(|()| read))
+            .map_err(|source| seal::damaged(Self::TABLE, key, source))
     }
 }
 
 impl RowType for TimelineRow {
     const TABLE: Table = Table::Timeline;
-    type Key = (ConversationId, MessageId);
+    type Key = MessageKey;
 
-    fn key((conversation, id): &Self::Key) -> Vec<u8> {
-        [conversation.0, id.0].concat()
+    fn key(key: &MessageKey) -> Vec<u8> {
+        key.to_bytes().to_vec()
     }
 
     fn encode(&self, encoder: &mut Encoder) {
-        encoder.raw(&self.identity.0).run(&self.header.encode());
+        encoder.raw(&self.header.encode());
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let identity = Identity(decoder.array("identity")?);
-        let header = Header::decode(decoder.run("header", crate::record::MAX_HEADER_BYTES)?)?;
-        Ok(Self { identity, header })
+        Ok(Self { header: Header::decode(decoder.take_rest())? })
     }
 }
 
 /// `bodies`: a body with its salt, keyed like the timeline. A second copy of a message under the
-/// same id (a retry of an import in two regions) stands behind the first, with its digest.
+/// same id (an import of one message in two regions) stands behind the first, with its digest.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct BodyKey {
-    /// Where it was said.
-    pub conversation: ConversationId,
     /// The message.
-    pub message: MessageId,
+    pub message: MessageKey,
     /// The digest of the body's reference, for all copies but the first to arrive.
     pub copy: Option<[u8; 16]>,
 }
@@ -221,7 +267,7 @@ impl RowType for Body {
 
     fn key(key: &BodyKey) -> Vec<u8> {
         let copy = key.copy.as_ref().map_or(&[][..], |digest| &digest[..]);
-        [&key.conversation.0[..], &key.message.0, copy].concat()
+        [&key.message.to_bytes()[..], copy].concat()
     }
 
     fn encode(&self, encoder: &mut Encoder) {
@@ -230,7 +276,7 @@ impl RowType for Body {
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
         let salt = decoder.array("salt")?;
-        let bytes = std::mem::replace(decoder, Decoder::new(&[])).rest();
+        let bytes = decoder.take_rest();
         if bytes.len() > MAX_BODY_BYTES {
             return Err(DecodeError::invalid("body", format!("{} bytes", bytes.len())));
         }
@@ -348,6 +394,14 @@ impl IdentityRow {
         self.placed.iter().find(|placed| placed.identity == identity).map(|placed| placed.front)
     }
 
+    /// What the id of any copy names: the message at its front, or the only one with its tail.
+    #[must_use]
+    pub fn find(&self, id: MessageId) -> Option<Placed> {
+        let exact = self.placed.iter().find(|placed| placed.front == id.front());
+        let alone = self.placed.first().filter(|_| self.placed.len() == 1);
+        exact.or(alone).copied()
+    }
+
     /// Sets where `identity` stands.
     pub fn place(&mut self, identity: Identity, front: Front) {
         match self.placed.binary_search_by_key(&identity, |placed| placed.identity) {
@@ -373,7 +427,7 @@ impl RowType for IdentityRow {
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let count = decoder.count("identities", MAX_SAME_TAIL)?;
+        let count = decoder.varint("identities")?;
         let placed = (0..count).map(|_| {
             let identity = Identity(decoder.array("identity")?);
             Ok(Placed { identity, front: Front::from_bytes(decoder.array("front")?) })

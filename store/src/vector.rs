@@ -50,7 +50,8 @@ impl VersionVector {
     /// How many entries `self` holds that `base` does not.
     #[must_use]
     pub fn entries_above(&self, base: &Self) -> u64 {
-        self.above(base).map(|(origin, seq)| seq - base.get(origin)).sum()
+        let missing = self.above(base).map(|(origin, seq)| seq - base.get(origin));
+        missing.fold(0, u64::saturating_add)
     }
 
     /// The components, by origin.

@@ -58,11 +58,17 @@ fn a_file_is_imported_in_order_and_a_second_time_adds_nothing() {
     let seen = Arc::clone(&held);
     let stub = Stub::of_main(move |asked| take(&seen, asked));
 
-    let first = with_input(&stub.url, &["import", "-", "--json", "--concurrency", "2"], file().as_bytes());
+    let first =
+        with_input(&stub.url, &["import", "-", "--json", "--concurrency", "2"], file().as_bytes());
     assert_eq!(first.code, Some(0), "{}", first.stderr);
     let summary: Value = serde_json::from_str(&first.stdout).expect("JSON");
     assert_eq!(
-        [&summary["messages"], &summary["posted"], &summary["already_there"], &summary["conversations_created"]],
+        [
+            &summary["messages"],
+            &summary["posted"],
+            &summary["already_there"],
+            &summary["conversations_created"]
+        ],
         [&json!(60), &json!(60), &json!(0), &json!(3)]
     );
     let expected: Vec<String> = file()
@@ -71,7 +77,11 @@ fn a_file_is_imported_in_order_and_a_second_time_adds_nothing() {
         .filter(|line| line["conversation"] == "chat-1")
         .map(|line| line["body"].as_str().expect("a body").to_owned())
         .collect();
-    assert_eq!(expected.iter().filter(|body| *body == "hello").count(), 2, "exact duplicates are in it");
+    assert_eq!(
+        expected.iter().filter(|body| *body == "hello").count(),
+        2,
+        "exact duplicates are in it"
+    );
     assert_eq!(held.lock().expect("no panic").bodies["chat-1"], expected);
 
     let directory = tempfile::tempdir().expect("a directory");
@@ -80,7 +90,11 @@ fn a_file_is_imported_in_order_and_a_second_time_adds_nothing() {
     gzip.write_all(file().as_bytes()).and_then(|()| gzip.finish()).expect("written");
     let again = at(&stub.url, &["import", path.to_str().expect("UTF-8")]);
     assert_eq!(again.code, Some(0), "{}", again.stderr);
-    assert!(again.stdout.starts_with("imported 60 messages in 3 conversations (0 new) in "), "{}", again.stdout);
+    assert!(
+        again.stdout.starts_with("imported 60 messages in 3 conversations (0 new) in "),
+        "{}",
+        again.stdout
+    );
     assert!(again.stdout.ends_with("; 60 of them were there already\n"), "{}", again.stdout);
     assert_eq!(held.lock().expect("no panic").bodies["chat-1"], expected);
 }

@@ -88,7 +88,13 @@ pub(crate) struct Running {
 impl Running {
     /// Starts `warbler`.
     pub(crate) fn start(args: &[&str]) -> Self {
-        let mut child = command(args).spawn().expect("started");
+        Self::start_with(args, &[])
+    }
+
+    /// Starts `warbler` with more variables in its environment.
+    pub(crate) fn start_with(args: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = command(args);
+        let mut child = command.envs(environment.iter().copied()).spawn().expect("started");
         let stdout = child.stdout.take().expect("a pipe");
         let (sender, lines) = mpsc::channel();
         let read: Lines<BufReader<ChildStdout>> = BufReader::new(stdout).lines();

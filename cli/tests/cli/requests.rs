@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::{Value, json};
 
-use crate::process::{Ended, at, command, end, with_input};
+use crate::process::{Ended, Running, at, command, end, with_input};
 use crate::stub::{Reply, Stub, id, message, status};
 
 fn receipt(reached: u32) -> Value {
@@ -16,8 +16,23 @@ fn a_post_is_sent_with_everything_asked_for_and_its_id_printed() {
     let stub = Stub::start(|_| Reply::Json(201, receipt(2)));
     let reply_to = id(7);
     let args = [
-        "post", "my room", "hello", "--as", "bob", "--space", "other", "--reply-to", &reply_to, "--key", "k 1",
-        "--durability", "majority", "--timeout-ms", "250", "--at", "2018-04-10T20:49:14+02:00",
+        "post",
+        "my room",
+        "hello",
+        "--as",
+        "bob",
+        "--space",
+        "other",
+        "--reply-to",
+        &reply_to,
+        "--key",
+        "k 1",
+        "--durability",
+        "majority",
+        "--timeout-ms",
+        "250",
+        "--at",
+        "2018-04-10T20:49:14+02:00",
     ];
     let ended = at(&stub.url, &args);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
@@ -59,7 +74,8 @@ fn a_token_is_sent_from_its_file_or_from_the_environment() {
     std::fs::write(&file, "from-file\n").expect("written");
     let ended = at(&stub.url, &["status", "--token-file", file.to_str().expect("UTF-8")]);
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
-    let child = command(&["status"]).env("WARBLER_URL", &stub.url).env("WARBLER_TOKEN", "from-env").spawn();
+    let child =
+        command(&["status"]).env("WARBLER_URL", &stub.url).env("WARBLER_TOKEN", "from-env").spawn();
     assert_eq!(end(child.expect("started")).code, Some(0));
     let sent: Vec<_> =
         stub.asked().iter().map(|it| it.header("authorization").map(str::to_owned)).collect();
@@ -93,7 +109,8 @@ fn an_unknown_conversation_is_refused_with_the_command_that_creates_it() {
 
 #[test]
 fn a_refusal_is_told_in_the_words_of_the_node() {
-    let stub = Stub::of_main(|_| Reply::Problem(422, "key-reused", "the key was used for another body"));
+    let stub =
+        Stub::of_main(|_| Reply::Problem(422, "key-reused", "the key was used for another body"));
     let ended = at(&stub.url, &["post", "general", "hello", "--key", "k"]);
     assert_eq!(ended.code, Some(1));
     assert_eq!(
@@ -107,7 +124,9 @@ fn a_post_whose_outcome_is_unknown_names_the_key_to_retry_with() {
     let stub = Stub::of_main(|_| Reply::Problem(500, "outcome-unknown", "a write failed"));
     let ended = at(&stub.url, &["post", "general", "hello"]);
     assert_eq!(ended.code, Some(1), "{}", ended.stderr);
-    assert!(ended.stderr.starts_with("error: whether the message was posted is not known\n  cause: a write failed"));
+    assert!(ended.stderr.starts_with(
+        "error: whether the message was posted is not known\n  cause: a write failed"
+    ));
     let asked = stub.asked();
     let key = asked.last().and_then(|it| it.header("idempotency-key")).expect("a key");
     assert!(ended.stderr.contains(&format!("--key {key}")), "{}", ended.stderr);
@@ -143,8 +162,13 @@ fn a_busy_node_is_asked_again() {
 
 /// A conversation of 250 messages, in pages of at most 100.
 fn pages(line: &str) -> Reply {
+    if !line.contains("/messages?") {
+        let id = "00".repeat(16);
+        return Reply::Json(200, json!({"name": "general", "id": id, "messages": 250}));
+    }
     let number = |name: &str| -> Option<usize> {
-        let value = line.split(['?', '&']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
+        let value =
+            line.split(['?', '&']).find_map(|part| part.strip_prefix(name)?.strip_prefix('='))?;
         value[value.len().saturating_sub(4)..].parse().ok()
     };
     let limit = number("limit").expect("a limit");
@@ -153,7 +177,8 @@ fn pages(line: &str) -> Reply {
         (None, Some(after)) => (after + 1, (after + 1 + limit).min(250)),
         (None, None) => (250 - limit.min(250), 250),
     };
-    let messages: Vec<Value> = (from..to).map(|it| message(it as u32, &format!("body {it}"))).collect();
+    let messages: Vec<Value> =
+        (from..to).map(|it| message(it as u32, &format!("body {it}"))).collect();
     let mut page = json!({"messages": messages});
     if from > 0 {
         page["before"] = json!(id(from as u32));
@@ -176,10 +201,19 @@ fn a_read_of_more_than_a_page_gathers_pages_and_prints_them_oldest_first() {
     assert_eq!(numbers(&read(&[])), (200..250).collect::<Vec<_>>());
     assert_eq!(numbers(&read(&["--limit", "230"])), (20..250).collect::<Vec<_>>());
     assert_eq!(numbers(&read(&["--limit", "1000"])), (0..250).collect::<Vec<_>>());
-    assert_eq!(numbers(&read(&["--limit", "0"])), []);
-    assert_eq!(numbers(&read(&["--before", &id(120), "--limit", "110"])), (10..120).collect::<Vec<_>>());
-    assert_eq!(numbers(&read(&["--after", &id(99), "--limit", "105"])), (100..205).collect::<Vec<_>>());
-    assert_eq!(numbers(&read(&["--after", &id(99), "--limit", "1000"])), (100..250).collect::<Vec<_>>());
+    assert_eq!(numbers(&read(&["--limit", "0"])), [0_u32; 0]);
+    assert_eq!(
+        numbers(&read(&["--before", &id(120), "--limit", "110"])),
+        (10..120).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        numbers(&read(&["--after", &id(99), "--limit", "105"])),
+        (100..205).collect::<Vec<_>>()
+    );
+    assert_eq!(
+        numbers(&read(&["--after", &id(99), "--limit", "1000"])),
+        (100..250).collect::<Vec<_>>()
+    );
 }
 
 #[test]
@@ -244,7 +278,26 @@ fn the_status_is_a_table_for_people_and_the_words_of_the_node_in_json() {
     let answered = state.clone();
     let stub = Stub::start(move |_| Reply::Json(200, answered.clone()));
     let people = at(&stub.url, &["status"]);
-    assert!(people.stdout.contains("space main in eu-west\n  1 conversations, 2 messages"), "{}", people.stdout);
+    assert!(
+        people.stdout.contains("space main in eu-west\n  1 conversations, 2 messages"),
+        "{}",
+        people.stdout
+    );
     let machines = at(&stub.url, &["status", "--json"]);
     assert_eq!(serde_json::from_str::<Value>(&machines.stdout).expect("JSON"), state);
+}
+
+#[test]
+fn a_watched_status_is_printed_again_also_after_the_node_was_away() {
+    let asked = AtomicU32::new(0);
+    let stub = Stub::start(move |_| match asked.fetch_add(1, Ordering::SeqCst) {
+        1 => Reply::Text(502, "restarting"),
+        _ => Reply::Json(200, status()),
+    });
+    let watch = Running::start(&["--url", &stub.url, "status", "--watch", "--json"]);
+    for _ in 0..2 {
+        assert_eq!(serde_json::from_str::<Value>(&watch.line()).expect("JSON"), status());
+    }
+    let ended = watch.stop("INT");
+    assert!(ended.stderr.contains("502 Bad Gateway"), "{}", ended.stderr);
 }

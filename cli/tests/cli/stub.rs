@@ -126,7 +126,8 @@ fn answer(reply: Reply) -> Response {
         }
         Reply::Text(status, text) => (status, "text/plain", Body::from(text)),
         Reply::Events { events, then_ends } => {
-            let events = stream::iter(events.into_iter().map(|it| Ok::<_, Infallible>(Bytes::from(it))));
+            let events =
+                stream::iter(events.into_iter().map(|it| Ok::<_, Infallible>(Bytes::from(it))));
             let body = if then_ends {
                 Body::from_stream(events)
             } else {

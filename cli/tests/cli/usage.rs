@@ -24,7 +24,10 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["post", "general", "x", "--reply-to", "12"], "`12` is not a message id"),
         (&["post", "general", "x", "--at", "noon"], "`noon` is not a time"),
         (&["read", "general", "--before", "ILOU"], "`ILOU` is not a message id"),
-        (&["read", "general", "--follow", "--after", "01ARZ3NDEKTSV4RRFFQ69G5FAV"], "cannot be used with"),
+        (
+            &["read", "general", "--follow", "--after", "01ARZ3NDEKTSV4RRFFQ69G5FAV"],
+            "cannot be used with",
+        ),
     ];
     for (args, expected) in lines {
         let ended = at(&nobody(), args);
@@ -39,7 +42,11 @@ fn a_url_that_is_none_of_a_node_is_wrong_usage() {
     for url in ["ftp://127.0.0.1", "https://127.0.0.1:7420", "127.0.0.1:7420", ""] {
         let ended = at(url, &["status"]);
         assert_eq!(ended.code, Some(2), "{url}: {}", ended.stderr);
-        assert!(ended.stderr.starts_with(&format!("error: `{url}` is not the URL of a node\n  cause: ")));
+        assert!(
+            ended
+                .stderr
+                .starts_with(&format!("error: `{url}` is not the URL of a node\n  cause: "))
+        );
         assert!(ended.stderr.contains("\n  hint: "), "{}", ended.stderr);
     }
 }
@@ -112,7 +119,9 @@ fn a_bad_file_is_refused_with_its_line_before_any_node_is_asked() {
 
     let missing = at(&nobody(), &["import", "no/such/file"]);
     assert_eq!(missing.code, Some(1));
-    assert!(missing.stderr.starts_with("error: no/such/file cannot be opened\n  cause: No such file"));
+    assert!(
+        missing.stderr.starts_with("error: no/such/file cannot be opened\n  cause: No such file")
+    );
 
     fs::write(&file, [0x1f, 0x8b, 8, 0, 0]).expect("written");
     let torn = at(&nobody(), &["import", path]);
@@ -135,7 +144,8 @@ fn what_init_makes_is_checked_by_serve_and_never_overwritten() {
     let root = tempfile::tempdir().expect("a directory");
     let directory = root.path().join("eu-1");
     let path = directory.to_str().expect("UTF-8");
-    let init = ["init", "--data-dir", path, "--name", "eu-1", "--region", "eu-west", "--cloud", "aws"];
+    let init =
+        ["init", "--data-dir", path, "--name", "eu-1", "--region", "eu-west", "--cloud", "aws"];
 
     let made = warbler(&init);
     assert_eq!(made.code, Some(0), "{}", made.stderr);
@@ -163,7 +173,11 @@ fn what_init_makes_is_checked_by_serve_and_never_overwritten() {
     fs::write(&cluster, "version = 1\ncolour = \"red\"\n").expect("written");
     let bad = warbler(&["serve", "--check", "--config", path]);
     assert_eq!(bad.code, Some(1));
-    assert!(bad.stderr.contains("cluster.toml:2: ") && bad.stderr.contains("colour"), "{}", bad.stderr);
+    assert!(
+        bad.stderr.contains("cluster.toml:2: ") && bad.stderr.contains("colour"),
+        "{}",
+        bad.stderr
+    );
 }
 
 #[test]
@@ -174,12 +188,14 @@ fn a_node_cannot_be_served_from_nowhere_or_with_a_wrong_log_filter() {
     assert_eq!(nowhere.code, Some(1));
     assert!(nowhere.stderr.contains("warbler init"), "{}", nowhere.stderr);
 
-    let child = crate::process::command(&["serve", "--config", path]).env("WARBLER_LOG", "a=b=c").spawn();
+    let child =
+        crate::process::command(&["serve", "--config", path]).env("WARBLER_LOG", "a=b=c").spawn();
     let filter = crate::process::end(child.expect("started"));
     assert_eq!(filter.code, Some(2), "{}", filter.stderr);
     assert!(filter.stderr.starts_with("error: WARBLER_LOG is no filter"), "{}", filter.stderr);
 
-    let open = ["init", "--data-dir", path, "--name", "n", "--region", "r", "--http", "0.0.0.0:7420"];
+    let open =
+        ["init", "--data-dir", path, "--name", "n", "--region", "r", "--http", "0.0.0.0:7420"];
     let refused = warbler(&open);
     assert_eq!(refused.code, Some(1));
     assert!(refused.stderr.contains("loopback"), "{}", refused.stderr);

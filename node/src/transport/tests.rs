@@ -10,7 +10,7 @@ use super::*;
 
 mod world;
 
-use world::{World, any_port, identity, ping_pong, reason_of_close, space, until};
+use world::{World, any_port, identity, ping_pong, reason_of_close, say, settled, space, until};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn two_nodes_connect_and_exchange_frames_both_ways_in_order() {
@@ -46,25 +46,60 @@ async fn two_nodes_connect_and_exchange_frames_both_ways_in_order() {
 async fn simultaneous_dials_end_with_exactly_one_connection() {
     for _ in 0..10 {
         let world = World::of(2);
-        let (mut left, mut right) = tokio::join!(world.start(0), world.start(1));
-        left.expect_connected(world.id(1)).await;
-        right.expect_connected(world.id(0)).await;
-
-        let open = [&left, &right].map(|node| node.transport.shared.endpoint.clone());
-        let counts = || format!("{:?}", open.each_ref().map(|e| e.open_connections()));
-        until(counts, || open.iter().all(|endpoint| endpoint.open_connections() == 1)).await;
+        let (mut left, mut right) = world.start_pair().await;
         // Nothing else was reported meanwhile: the next events are these frames.
         ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
     }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_node_that_decides_keeps_the_first_of_two_connections() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let greeting = world.greeting(1, 0);
+    let [first, second] = [world.dial_by_hand(1, &node).await, world.dial_by_hand(1, &node).await];
+    let (_send, mut receive) = world.agree_by_hand(&greeting, &first).await;
+    let mut byte = [0];
+    receive.read_exact(&mut byte).await.expect("in");
+    assert_eq!(byte, [control::YOU_ARE_IN]);
+    node.expect_connected(world.id(1)).await;
+
+    let _control = say(&greeting, &second).await;
+    let reason = reason_of_close(&second).await;
+    assert!(reason.contains("it gave way to another connection"), "{reason}");
+    // The first one is asked whether it still lives, and goes on.
+    receive.read_exact(&mut byte).await.expect("a question");
+    assert_eq!(byte, [control::ARE_YOU_ALIVE]);
+    assert!(first.close_reason().is_none());
+    assert!(node.state(world.id(1)).last_error.is_none(), "giving way is no failure");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_other_node_follows_to_the_connection_that_it_is_told_to_use() {
+    let world = World::of(2);
+    let mut node = world.start(1).await;
+    let greeting = world.greeting(0, 1);
+    let [first, second] = [world.dial_by_hand(0, &node).await, world.dial_by_hand(0, &node).await];
+    let (mut one, _receive) = world.agree_by_hand(&greeting, &first).await;
+    // It is not in before it is told so.
+    let (mut other, _receive) = world.agree_by_hand(&greeting, &second).await;
+    assert!(!node.state(world.id(0)).connected);
+    one.write_all(&[control::YOU_ARE_IN]).await.expect("sent");
+    node.expect_connected(world.id(0)).await;
+
+    other.write_all(&[control::YOU_ARE_IN]).await.expect("sent");
+    let reason = node.expect_disconnected(world.id(0)).await;
+    assert_eq!(reason, "it gave way to another connection with the same peer");
+    node.expect_connected(world.id(0)).await;
+    let reason = reason_of_close(&first).await;
+    assert!(reason.contains("it gave way to another connection"), "{reason}");
+    assert!(second.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_strangers_key_is_refused_with_a_clear_error_on_both_sides_while_others_go_on() {
     let world = World::of(2);
-    let mut left = world.start(0).await;
-    let mut right = world.start(1).await;
-    left.expect_connected(world.id(1)).await;
-    right.expect_connected(world.id(0)).await;
+    let (mut left, mut right) = world.start_pair().await;
 
     // The stranger knows the node's key and address, but the node does not know the stranger's.
     let stranger = identity();
@@ -165,7 +200,7 @@ async fn a_greeting_of_garbage_is_refused_and_changes_nothing() {
     for (bytes, expected) in [
         (b"GET / HTTP/1.1\r\n\r\n".to_vec(), "not a Warbler peer"),
         (endless, "the greeting says it has 4294967295 bytes"),
-        (too_small.encode(), "the peer takes frames of at most 1114111 bytes"),
+        (too_small.encode(), "the peer takes frames of at most 2097151 bytes"),
         (world.greeting(0, 0).encode(), "the greeting says that it is from node"),
     ] {
         let connection = world.dial_by_hand(1, &node).await;
@@ -184,10 +219,7 @@ async fn a_greeting_of_garbage_is_refused_and_changes_nothing() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn garbage_datagrams_change_nothing() {
     let world = World::of(2);
-    let mut left = world.start(0).await;
-    let mut right = world.start(1).await;
-    left.expect_connected(world.id(1)).await;
-    right.expect_connected(world.id(0)).await;
+    let (mut left, mut right) = world.start_pair().await;
 
     let socket = UdpSocket::bind(any_port()).expect("a socket");
     let mut bytes = [0; 1_300];
@@ -247,9 +279,8 @@ async fn nothing_of_a_space_is_taken_from_or_sent_to_a_node_outside_of_it() {
     assert_eq!(&bytes[21..], b"hello");
 
     let mut stream = connection.open_uni().await.expect("a stream");
-    stream.write_all(&[session::FRAMES]).await.expect("sent");
-    stream.write_all(&space("bank").0).await.expect("sent");
-    stream.write_all(&[0, 0, 0, 1, 1]).await.expect("sent");
+    let bytes = [&[session::FRAMES], space("bank").0.as_slice(), &[0, 0, 0, 1, 1]].concat();
+    stream.write_all(&bytes).await.expect("sent");
     let reason = node.expect_disconnected(world.id(2)).await;
     assert!(
         reason.contains(&format!("for space {}, which is not agreed on", space("bank"))),
@@ -260,10 +291,7 @@ async fn nothing_of_a_space_is_taken_from_or_sent_to_a_node_outside_of_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_says_goodbye_and_returns_is_connected_again() {
     let world = World::of(2);
-    let mut left = world.start(0).await;
-    let mut right = world.start(1).await;
-    left.expect_connected(world.id(1)).await;
-    right.expect_connected(world.id(0)).await;
+    let (mut left, mut right) = world.start_pair().await;
 
     right.transport.close("an upgrade").await;
     assert_eq!(right.expect_disconnected(world.id(0)).await, "an upgrade");
@@ -280,36 +308,46 @@ async fn a_peer_that_says_goodbye_and_returns_is_connected_again() {
 
 #[test]
 fn a_peer_that_was_killed_and_returns_is_connected_long_before_its_silence_is_noticed() {
-    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
-    let (ours, theirs, theirs_again) = (runtime(), runtime(), runtime());
+    // Whichever of them decides which connection stays.
+    for (ours, theirs) in [(0, 1), (1, 0)] {
+        kill_and_return(ours, theirs);
+    }
+}
+
+fn kill_and_return(ours: usize, theirs: usize) {
     let world = World::of(2);
-    let mut left = ours.block_on(world.start(0));
-    let mut right = theirs.block_on(world.start(1));
-    ours.block_on(left.expect_connected(world.id(1)));
-    theirs.block_on(right.expect_connected(world.id(0)));
+    let (us, them) = (world.id(ours), world.id(theirs));
+    let runtime = || tokio::runtime::Runtime::new().expect("a runtime");
+    let (our_time, second_life) = (runtime(), runtime());
+    // On one thread, so that nothing can say goodbye while the rest is being dropped.
+    let first_life = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    let first_life = first_life.expect("a runtime");
+    let mut node = our_time.block_on(world.start(ours));
+    let mut peer = first_life.block_on(world.start(theirs));
+    first_life.block_on(async {
+        tokio::join!(node.expect_connected(them), peer.expect_connected(us));
+        settled(&node, &peer).await;
+    });
 
     // Nothing of it runs any more, and no goodbye is sent.
-    theirs.shutdown_background();
-    drop(right);
+    first_life.shutdown_background();
+    drop(peer);
     let killed = Instant::now();
-    let mut right = theirs_again.block_on(world.start(1));
-    let reason = ours.block_on(left.expect_disconnected(world.id(1)));
+    let mut peer = second_life.block_on(world.start(theirs));
+    let reason = our_time.block_on(node.expect_disconnected(them));
     assert!(reason.contains("restarted"), "{reason}");
-    ours.block_on(left.expect_connected(world.id(1)));
-    theirs_again.block_on(right.expect_connected(world.id(0)));
+    our_time.block_on(node.expect_connected(them));
+    second_life.block_on(peer.expect_connected(us));
 
     assert!(killed.elapsed() < IDLE_TIMEOUT / 2, "it took {:?}", killed.elapsed());
-    assert_eq!(left.state(world.id(1)).alarm, None, "there never were two live runs");
-    ours.block_on(ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))));
+    assert_eq!(node.state(them).alarm, None, "there never were two live runs");
+    our_time.block_on(ping_pong((&mut node, us), (&mut peer, them)));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn of_two_live_runs_of_one_node_the_first_is_kept_until_it_ends() {
     let world = World::of(2);
-    let mut node = world.start(0).await;
-    let mut first = world.start(1).await;
-    node.expect_connected(world.id(1)).await;
-    first.expect_connected(world.id(0)).await;
+    let (mut node, mut first) = world.start_pair().await;
 
     let mut second = world.start_at(1, any_port()).await;
     second.until_error(world.id(0), "is kept").await;
@@ -327,12 +365,32 @@ async fn of_two_live_runs_of_one_node_the_first_is_kept_until_it_ends() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_second_run_is_an_alarm_only_once_the_first_has_shown_that_it_lives() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let first = world.dial_by_hand(1, &node).await;
+    let (mut send, mut receive) = world.greet_by_hand(1, 0, &first).await;
+    node.expect_connected(world.id(1)).await;
+
+    // The first may have been killed: that a second one comes proves nothing yet.
+    let second = world.dial_by_hand(1, &node).await;
+    let _control = say(&world.greeting(1, 0), &second).await;
+    let reason = reason_of_close(&second).await;
+    assert!(reason.contains("is kept"), "{reason}");
+    let mut byte = [0];
+    receive.read_exact(&mut byte).await.expect("a question");
+    assert_eq!(byte, [control::ARE_YOU_ALIVE]);
+    assert_eq!(node.state(world.id(1)).alarm, None);
+
+    send.write_all(&[control::ALIVE]).await.expect("sent");
+    node.until_peer(world.id(1), |state| state.alarm.is_some()).await;
+    assert!(first.close_reason().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_peer_that_is_disconnected_for_a_violation_learns_why_and_may_return() {
     let world = World::of(2);
-    let mut left = world.start(0).await;
-    let mut right = world.start(1).await;
-    left.expect_connected(world.id(1)).await;
-    right.expect_connected(world.id(0)).await;
+    let (mut left, mut right) = world.start_pair().await;
 
     left.transport.disconnect(world.id(1), "an entry with a wrong digest");
     assert_eq!(left.expect_disconnected(world.id(1)).await, "an entry with a wrong digest");

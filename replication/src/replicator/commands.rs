@@ -91,22 +91,29 @@ enum Answer {
 }
 
 struct Asked {
-    barrier: Ticket,
     answer: Answer,
-    /// The own seq that holds what is answered, once it is durable.
-    seq: Option<u64>,
+    /// What the answer rests on, once it is durable here.
+    rests: Option<Rests>,
 }
 
-/// The commands that are not answered yet.
+/// What another region must hold for the post to be durable there.
+enum Rests {
+    /// Our log up to this seq: the post was made here.
+    Own(u64),
+    /// All this: the post was a retry, and which origin's log holds it is not known.
+    All(VersionVector),
+}
+
+/// The commands that are not answered yet, by the ticket that must be durable first.
 #[derive(Default)]
 pub(super) struct Commands {
-    asked: BTreeMap<CommandId, Asked>,
+    asked: BTreeMap<(Ticket, CommandId), Asked>,
 }
 
 impl Commands {
     /// When the first command that waits for other regions gives up.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let give_up = |asked: &Asked| match (&asked.answer, asked.seq) {
+        let give_up = |asked: &Asked| match (&asked.answer, &asked.rests) {
             (Answer::Posted { give_up, .. }, Some(_)) => Some(*give_up),
             (Answer::Posted { .. } | Answer::Created { .. } | Answer::Refused(_), _) => None,
         };
@@ -134,47 +141,53 @@ impl Replicator {
             }
         };
         let barrier = self.replica.barrier();
-        self.commands.asked.insert(id, Asked { barrier, answer, seq: None });
-        self.answer_commands(now);
+        self.commands.asked.insert((barrier, id), Asked { answer, rests: None });
+        if barrier <= self.replica.last_written() {
+            self.answer_commands(now);
+        }
     }
 
     /// Answers what can be answered by now.
     pub(super) fn answer_commands(&mut self, now: Now) {
         let written = self.replica.last_written();
         let own = self.replica.writer().origin;
-        let own_seq = self.replica.durable().vector.get(own);
+        let held = &self.replica.durable().vector;
         let mut ready = Vec::new();
-        for (id, asked) in &mut self.commands.asked {
-            if asked.barrier > written {
-                continue;
-            }
-            let seq = *asked.seq.get_or_insert(own_seq);
-            let complete = match &asked.answer {
+        let durable = (0, CommandId(0))..(written + 1, CommandId(0));
+        for (key, asked) in self.commands.asked.range_mut(durable) {
+            let Asked { answer, rests } = asked;
+            let rests = rests.get_or_insert_with(|| match answer {
+                Answer::Posted { posted, .. } if posted.retried => Rests::All(held.clone()),
+                Answer::Posted { .. } | Answer::Created { .. } | Answer::Refused(_) => {
+                    Rests::Own(held.get(own))
+                }
+            });
+            let complete = match answer {
                 Answer::Created { .. } | Answer::Refused(_) => true,
                 Answer::Posted { asked, give_up, .. } => {
                     *asked <= 1
                         || *give_up <= now.elapsed
-                        || reached(&self.replica, &self.roster, &self.sessions, seq).len() >= *asked
+                        || reached(&self.replica, &self.roster, &self.sessions, rests).len() >= *asked
                 }
             };
             if complete {
-                ready.push(*id);
+                ready.push(*key);
             }
         }
-        for id in ready {
-            if let Some(asked) = self.commands.asked.remove(&id) {
-                self.answer(id, asked);
+        for key in ready {
+            if let Some(asked) = self.commands.asked.remove(&key) {
+                self.answer(key.1, asked);
             }
         }
     }
 
     fn answer(&mut self, command: CommandId, asked: Asked) {
         let vector = self.replica.durable().vector.clone();
-        let seq = asked.seq.unwrap_or_default();
+        let rests = asked.rests.unwrap_or_else(|| Rests::All(vector.clone()));
         let outcome = match asked.answer {
             Answer::Created { id, new } => Outcome::Created { id, new, vector },
             Answer::Posted { posted, asked, .. } => {
-                let regions = reached(&self.replica, &self.roster, &self.sessions, seq);
+                let regions = reached(&self.replica, &self.roster, &self.sessions, &rests);
                 Outcome::Posted { posted, reached: Reached { asked, regions }, vector }
             }
             Answer::Refused(error) => Outcome::Refused(error),
@@ -183,18 +196,20 @@ impl Replicator {
     }
 }
 
-/// The regions that hold our entries up to `seq` durably, this one first. A retry, whose post
-/// may be another origin's, is counted by the peer's holding all that we hold.
+/// The regions that hold what an answer rests on durably, this one first.
 fn reached(
     replica: &Replica,
     roster: &super::Roster,
     sessions: &BTreeMap<warbler_store::id::NodeId, crate::session::Session>,
-    seq: u64,
+    rests: &Rests,
 ) -> Vec<Name> {
     let own = replica.writer().origin;
     let mut regions = vec![replica.writer().region.clone()];
     for (peer, session) in sessions {
-        let holds = session.holds.get(own) >= seq;
+        let holds = match rests {
+            Rests::Own(seq) => session.holds.get(own) >= *seq,
+            Rests::All(vector) => session.holds.covers(vector),
+        };
         if let Some(region) = roster.nodes.get(peer).filter(|_| holds)
             && !regions.contains(region)
         {

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 
 use warbler_store::digest::PROJECTION_VERSION;
-use warbler_store::entry::{Entry, Parcel};
+use warbler_store::engine::EngineError;
+use warbler_store::entry::{Entry, Parcel, chain_mark};
 use warbler_store::id::{Digest, NodeId, OriginId};
 use warbler_store::log::{self, LogWalk};
 use warbler_store::replica::{Readiness, Refusal, Sealed};
@@ -39,17 +40,19 @@ impl Replicator {
     fn on_vector(&mut self, now: Now, peer: NodeId, whole: bool, held: &[Held]) {
         let own = self.replica.writer().origin;
         for held in held {
-            match self.chain_agrees(held) {
-                Ok(true) => {
-                    if let Some(session) = self.sessions.get_mut(&peer) {
-                        session.raise(held.origin, held.seq, own);
-                    }
+            let agrees = match self.chain_agrees(held) {
+                Ok(agrees) => agrees,
+                Err(error) => {
+                    self.suffer(error);
+                    continue;
                 }
-                Ok(false) => {
-                    let Held { origin, seq, .. } = *held;
-                    self.alarm(Alarm::Forked { peer, origin, seq });
-                }
-                Err(error) => return self.fail(error.into()),
+            };
+            let Some(session) = self.sessions.get_mut(&peer) else { return };
+            let Held { origin, seq, .. } = *held;
+            if agrees {
+                session.raise(origin, seq, own);
+            } else if session.forked.insert(origin) {
+                self.alarm(Alarm::Forked { peer, origin, seq });
             }
         }
         if let Some(session) = self.sessions.get_mut(&peer) {
@@ -61,14 +64,18 @@ impl Replicator {
     }
 
     /// Whether a peer's component names the chain that is held here, as far as it can be told.
-    fn chain_agrees(&self, held: &Held) -> Result<bool, warbler_store::engine::EngineError> {
+    /// Of our own log nobody holds more than we made durable.
+    fn chain_agrees(&self, held: &Held) -> Result<bool, EngineError> {
         let durable = self.replica.durable().vector.get(held.origin);
-        if held.seq == 0 || held.seq > durable {
+        if held.seq == 0 {
             return Ok(true);
+        }
+        if held.seq > durable {
+            return Ok(held.origin != self.replica.writer().origin);
         }
         let view = &**self.replica.engine();
         let chain = log::chain_at(view, self.replica.space(), held.origin, held.seq)?;
-        Ok(chain.is_some_and(|chain| chain.0[..8] == held.chain))
+        Ok(chain.is_some_and(|chain| chain_mark(chain) == held.chain))
     }
 
     fn on_heartbeat(
@@ -79,14 +86,18 @@ impl Replicator {
         projection: u8,
         space: Digest,
     ) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
         let ours = self.replica.durable();
         let comparable = projection == PROJECTION_VERSION && vector == ours.vector.digest();
-        if comparable && space != ours.digest {
-            let ours = ours.digest;
-            self.alarm(Alarm::Diverged { peer, theirs: space, ours });
+        if comparable {
+            let differing = (space != ours.digest).then_some((space, ours.digest));
+            if let Some((theirs, ours)) = differing
+                && session.diverged != differing
+            {
+                self.outputs.push_back(Output::Alarm(Alarm::Diverged { peer, theirs, ours }));
+            }
+            session.diverged = differing;
         }
-        let Some(session) = self.sessions.get_mut(&peer) else { return };
-        session.heartbeat = Some((vector, space));
         // Something it said was lost on the way, or is still under way.
         if !session.greeted || session.holds.digest() != vector {
             self.send(peer, &Frame::AskVector);
@@ -113,13 +124,9 @@ impl Replicator {
         let mut held = Vec::new();
         for (origin, seq) in components {
             match log::chain_at(&*view, space, origin, seq) {
-                Ok(Some(digest)) => {
-                    let mut chain = [0; 8];
-                    chain.copy_from_slice(&digest.0[..8]);
-                    held.push(Held { origin, seq, chain });
-                }
+                Ok(Some(digest)) => held.push(Held { origin, seq, chain: chain_mark(digest) }),
                 Ok(None) => {}
-                Err(error) => self.fail(error.into()),
+                Err(error) => self.suffer(error),
             }
         }
         held
@@ -179,34 +186,46 @@ impl Replicator {
         let durable = self.replica.durable().vector.get(own);
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         let held = session.holds.get(own);
-        if session.push_next.is_some() || !session.greeted || held + BRIDGE_ENTRIES < durable {
+        let missing = durable.saturating_sub(held);
+        if session.push_next.is_some() || !session.greeted || missing > BRIDGE_ENTRIES {
+            return;
+        }
+        let parcels = match self.read_own(held, durable) {
+            Ok(parcels) => parcels,
+            Err(error) => return self.suffer(error),
+        };
+        let bytes: usize = parcels.iter().map(Parcel::bytes).sum();
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        if bytes > PUSH_WINDOW_BYTES {
             return;
         }
         session.push_next = Some(durable + 1);
         session.unacknowledged.clear();
-        if held == durable {
-            return;
+        if !parcels.is_empty() {
+            session.unacknowledged.push_back((durable, bytes));
+            session.told.raise(own, durable);
         }
-        session.told.raise(own, durable);
-        match self.read_own(held, durable) {
-            Ok(parcels) => {
-                frames_of(&parcels).iter().for_each(|frame| self.send(peer, frame));
-            }
-            Err(error) => self.fail(error.into()),
-        }
+        frames_of(&parcels).iter().for_each(|frame| self.send(peer, frame));
     }
 
-    fn read_own(
-        &self,
-        after: u64,
-        until: u64,
-    ) -> Result<Vec<Parcel>, warbler_store::engine::EngineError> {
+    /// Reads a stretch of the own log; a little more than [`PUSH_WINDOW_BYTES`] at most.
+    fn read_own(&self, after: u64, until: u64) -> Result<Vec<Parcel>, EngineError> {
         let (space, own) = (self.replica.space(), self.replica.writer().origin);
         let engine = Arc::clone(self.replica.engine());
         let view = engine.view();
         let vector = |seq| [(own, seq)].into_iter().collect::<VersionVector>();
         let walk = LogWalk::between(&*view, space, &vector(after), &vector(until))?;
-        walk.map(|entry| log::parcel(&*view, space, entry?)).collect()
+        let mut parcels = Vec::new();
+        let mut bytes = 0;
+        for entry in walk {
+            let parcel = log::parcel(&*view, space, entry?)?;
+            bytes += parcel.bytes();
+            parcels.push(parcel);
+            if bytes > PUSH_WINDOW_BYTES {
+                break;
+            }
+        }
+        Ok(parcels)
     }
 
     fn on_entries(&mut self, now: Now, peer: NodeId, parcels: Vec<Parcel>) {
@@ -214,7 +233,10 @@ impl Replicator {
         let own = self.replica.writer().origin;
         for parcel in parcels {
             let Some(session) = self.sessions.get_mut(&peer) else { return };
-            session.raise(parcel.origin, parcel.seq, own);
+            // Only a vector, with its chain, acknowledges what is ours.
+            if parcel.origin != own {
+                session.raise(parcel.origin, parcel.seq, own);
+            }
             if parcel.seq <= self.replica.applied().get(parcel.origin) {
                 continue;
             }

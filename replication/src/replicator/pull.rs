@@ -145,7 +145,7 @@ impl Replicator {
     /// Answers a pull from the log, in causal order, as far as the budget goes.
     pub(super) fn on_pull(&mut self, peer: NodeId, request: u32, budget: u32, wanted: &[Wanted]) {
         if let Err(error) = self.answer_pull(peer, budget.min(MAX_BUDGET_BYTES), wanted) {
-            return self.fail(error.into());
+            self.suffer(error);
         }
         self.send(peer, &Frame::PullEnd { request });
     }

@@ -5,6 +5,8 @@
 //! it is its origin's next one, that it stands on what is held, and that all it does is write
 //! new scalars under the root.
 
+use std::collections::BTreeSet;
+
 use automerge::legacy::{Key, ObjectId, Op, OpType};
 use automerge::{Change, ScalarValue};
 
@@ -41,6 +43,12 @@ pub enum ChangeError {
         /// Which operation, from 0.
         index: usize,
     },
+    /// It writes one key twice.
+    #[error("operation {index} writes a key that an earlier one wrote")]
+    Twice {
+        /// Which operation, from 0.
+        index: usize,
+    },
     /// It has no operation, or too many.
     #[error("a change of {0} operations")]
     Operations(usize),
@@ -55,12 +63,12 @@ pub enum ChangeError {
     /// A change it depends on is not held, or its own actor's last one is not among them.
     #[error("a change it depends on is not held: {0}")]
     Dependency(String),
-    /// Its operation counter is not above those it depends on, or is out of range.
-    #[error("operations begin at {start}, {least} at least was expected")]
+    /// Its operation counter does not follow those it depends on, or is out of range.
+    #[error("operations begin at {start}, {least} was expected")]
     Counter {
         /// Where they begin.
         start: u64,
-        /// The least allowed.
+        /// Where they must.
         least: u64,
     },
 }
@@ -101,7 +109,11 @@ impl Checked {
             .into_iter()
             .enumerate()
             .map(|(index, op)| write_of(op).ok_or(ChangeError::Operation { index }))
-            .collect::<Result<_, _>>()?;
+            .collect::<Result<Vec<_>, _>>()?;
+        let mut keys = BTreeSet::new();
+        if let Some(index) = writes.iter().position(|(key, _)| !keys.insert(key)) {
+            return Err(ChangeError::Twice { index });
+        }
         Ok(Self { change, writes })
     }
 }
@@ -146,8 +158,10 @@ impl Document {
         {
             return Err(ChangeError::Dependency(format!("{hash}, its actor's last change")));
         }
+        // An honest change stands on all that its writer held, so it begins right behind that.
+        // Taking no more keeps a hostile counter from being driven up to where writing fails.
         let start = change.start_op().get();
-        if start < least || start > MAX_OP {
+        if start != least || start > MAX_OP {
             return Err(ChangeError::Counter { start, least });
         }
         Ok(())

@@ -117,6 +117,15 @@ fn scan(view: &dyn View, table: Table, start: &[u8], end: &[u8], direction: Dire
         .expect("the rows are read")
 }
 
+/// The least key greater than all that begin with `prefix`.
+fn behind(prefix: &[u8]) -> Vec<u8> {
+    let ones = prefix.iter().rev().take_while(|byte| **byte == 0xff).count();
+    match prefix[..prefix.len() - ones].split_last() {
+        Some((last, head)) => [head, &[last + 1]].concat(),
+        None => END.to_vec(),
+    }
+}
+
 /// The keys of a range, after a check that both directions agree.
 fn keys(view: &dyn View, table: Table, start: &[u8], end: &[u8]) -> Vec<Vec<u8>> {
     let rows = scan(view, table, start, end, Direction::Forward);
@@ -285,6 +294,8 @@ fn a_scan_across_prefixes_misses_no_row<D: Disk>() {
         let disk = D::new();
         let (engine, all) = with_prefixes(&disk, table);
         assert_eq!(keys(&engine, table, b"", END), all);
+        // A filter asked about the first key alone would say that nothing is there.
+        assert_eq!(keys(&engine, table, &[3; 40], END), all[9..], "{table}");
         // From and to prefixes, and keys shorter than a prefix, that no row has.
         for gap in [16, 20, 32, 40] {
             let (start, end) = ([[0; 16].as_slice(), &vec![9; gap - 15]].concat(), [1; 16]);
@@ -305,6 +316,16 @@ fn a_scan_within_a_prefix_sees_no_other_prefix<D: Disk>() {
         assert_eq!(keys(&engine, table, &[1; 32], &end), all[3..6], "{table}");
         assert_eq!(keys(&engine, table, &all[3], &all[5]), all[3..5], "{table}");
         assert_eq!(keys(&engine, table, &all[4], &[2; 32]), all[4..6], "{table}");
+        for length in [1, 16, 20, 32] {
+            let (start, end) = (vec![1; length], behind(&vec![1; length]));
+            assert_eq!(keys(&engine, table, &start, &end), all[3..6], "{table}");
+            assert_eq!(keys(&engine, table, &all[4], &end), all[4..6], "{table}");
+            assert_eq!(
+                keys(&engine, table, &[0xff; 32], &behind(&start[..0])),
+                all[9..],
+                "{table}"
+            );
+        }
         let absent = [[3; 32].as_slice(), &[0xff; 9]].concat();
         assert!(keys(&engine, table, &[3; 32], &absent).is_empty(), "{table}");
     }
@@ -459,8 +480,13 @@ fn any_step() -> impl Strategy<Value = Step> {
     prop_oneof![
         4 => vec(any_write(), 0..12).prop_map(Step::Persist),
         1 => Just(Step::Restart),
-        8 => (any_table(), any_key(), any_key())
+        6 => (any_table(), any_key(), any_key())
             .prop_map(|(table, start, end)| Step::Scan(table, start, end)),
+        6 => (any_table(), any_key(), any_key(), 0_usize..40)
+            .prop_map(|(table, start, other, length)| {
+                let end = behind(&start[..length.min(start.len())]);
+                Step::Scan(table, start.min(other), end)
+            }),
     ]
 }
 

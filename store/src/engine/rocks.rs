@@ -139,9 +139,11 @@ impl View for RocksEngine {
         direction: Direction,
     ) -> Rows<'a> {
         match self.column_family(table) {
-            Ok(family) => {
-                rows(self.db.iterator_cf_opt(family, range(table, start, end), mode(direction)))
-            }
+            Ok(family) => rows(self.db.iterator_cf_opt(
+                family,
+                range(table, start, end, direction),
+                mode(direction),
+            )),
             Err(error) => Box::new(std::iter::once(Err(error))),
         }
     }
@@ -190,7 +192,7 @@ impl View for Moment<'_> {
         match self.engine.column_family(table) {
             Ok(family) => rows(self.snapshot.iterator_cf_opt(
                 family,
-                range(table, start, end),
+                range(table, start, end, direction),
                 mode(direction),
             )),
             Err(error) => Box::new(std::iter::once(Err(error))),
@@ -199,23 +201,35 @@ impl View for Moment<'_> {
 }
 
 /// How to read the rows with `start <= key < end`.
-fn range(table: Table, start: &[u8], end: &[u8]) -> ReadOptions {
+fn range(table: Table, start: &[u8], end: &[u8], direction: Direction) -> ReadOptions {
     let mut options = ReadOptions::default();
     options.set_iterate_lower_bound(start);
     // RocksDB does not say what it does when the bounds are the wrong way round.
     options.set_iterate_upper_bound(end.max(start));
-    options.set_total_order_seek(!has_one_prefix(table, start, end));
+    options.set_total_order_seek(!keeps_to_one_prefix(table, start, end, direction));
     options
 }
 
-/// Whether every key from `start` to `end` has the same prefix. Only then may RocksDB skip files
-/// by their prefix filter: it asks the filter about the first key it seeks and no other, so a
-/// range that crosses prefixes would lose rows.
-fn has_one_prefix(table: Table, start: &[u8], end: &[u8]) -> bool {
-    let Some(length) = tuning(table).prefix else {
-        return false;
-    };
-    matches!((start.get(..length), end.get(..length)), (Some(a), Some(b)) if a == b)
+/// Whether a scan may skip files by their prefix filter. RocksDB asks the filter about the key
+/// that it seeks and no other, so every row of the range must share that key's prefix, or rows
+/// are lost: `start` is sought on the way forward, `end` on the way back.
+fn keeps_to_one_prefix(table: Table, start: &[u8], end: &[u8], direction: Direction) -> bool {
+    let Some(length) = tuning(table).prefix else { return false };
+    let Some(prefix) = start.get(..length) else { return false };
+    match direction {
+        Direction::Forward => !is_beyond(end, prefix),
+        Direction::Backward => end.starts_with(prefix),
+    }
+}
+
+/// Whether there can be a key below `end` that is greater than all that begin with `prefix`.
+fn is_beyond(end: &[u8], prefix: &[u8]) -> bool {
+    // The least key greater than those: the prefix without its trailing ones, plus one.
+    let ones = prefix.iter().rev().take_while(|byte| **byte == 0xff).count();
+    match prefix[..prefix.len() - ones].split_last() {
+        Some((last, head)) => end > [head, &[last + 1]].concat().as_slice(),
+        None => false,
+    }
 }
 
 /// Where a scan begins: with bounds set, the ends of the database are the ends of the range.
@@ -751,15 +765,29 @@ mod tests {
     }
 
     #[test]
-    fn only_a_range_that_keeps_to_one_prefix_is_read_through_its_filter() {
+    fn only_a_scan_that_keeps_to_one_prefix_is_read_through_its_filter() {
+        use Direction::{Backward, Forward};
         let key = |prefix: u8, rest: &[u8]| [[prefix; 16].as_slice(), rest].concat();
-        let one = |start: &[u8], end: &[u8]| has_one_prefix(Table::Timeline, start, end);
-        assert!(one(&key(1, &[]), &key(1, &[0xff; 24])));
-        assert!(one(&key(1, &[3]), &key(1, &[2])));
-        assert!(!one(&key(1, &[]), &key(2, &[])));
-        assert!(!one(&[1; 15], &key(1, &[0xff])));
-        assert!(!one(&key(1, &[]), &[1; 15]));
-        assert!(!has_one_prefix(Table::Log, &key(1, &[]), &key(1, &[0xff])));
-        assert!(!has_one_prefix(Table::Meta, b"a", b"a"));
+        let keeps = |start: &[u8], end: &[u8], direction| {
+            keeps_to_one_prefix(Table::Timeline, start, end, direction)
+        };
+        for direction in [Forward, Backward] {
+            assert!(keeps(&key(1, &[]), &key(1, &[0xff; 24]), direction));
+            assert!(!keeps(&key(1, &[]), &key(2, &[]), direction));
+            assert!(!keeps(&[1; 15], &key(1, &[0xff]), direction));
+            assert!(!keeps_to_one_prefix(Table::Meta, b"a", b"a", direction));
+            let (start, end) = (key(1, &[]), [[1; 31].as_slice(), &[3]].concat());
+            assert!(!keeps_to_one_prefix(Table::Log, &start, &end, direction));
+        }
+        let behind = [[1; 15].as_slice(), &[2]].concat();
+        assert!(keeps(&key(1, &[7]), &behind, Forward));
+        assert!(!keeps(&key(1, &[7]), &behind, Backward));
+        assert!(!keeps(&key(1, &[7]), &[behind.as_slice(), &[0]].concat(), Forward));
+
+        let ending_in_ones = [[1; 14].as_slice(), &[0xff; 2]].concat();
+        let behind = [[1; 13].as_slice(), &[2]].concat();
+        assert!(keeps(&ending_in_ones, &behind, Forward));
+        assert!(!keeps(&ending_in_ones, &[2; 16], Forward));
+        assert!(keeps(&[0xff; 16], &[0xff; 64], Forward));
     }
 }

@@ -10,8 +10,10 @@ use super::place::Placement;
 use super::write::record_bytes;
 use super::{Replica, ReplicaError};
 use crate::document::{ChangeError, Checked, DocumentError, Scalar};
-use crate::entry::{Entry, EntryKind, Parcel, chain_link};
-use crate::id::{ConversationId, MAX_MILLIS, Millis, OriginId, SegmentId};
+use crate::entry::{
+    Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark,
+};
+use crate::id::{ConversationId, Millis, OriginId, SegmentId};
 use crate::name::Name;
 use crate::record::{Body, Header, MAX_HEADER_BYTES, Message, Record, RecordKey};
 use crate::tables::{ConversationRow, OriginRow};
@@ -37,6 +39,12 @@ pub enum Refusal {
     /// It does not follow the origin's last entry.
     #[error("it does not continue its origin's chain")]
     Chain,
+    /// Its bytes are not the ones that its origin put into the chain.
+    #[error("its bytes do not have the chain digest that came with them")]
+    Digest,
+    /// It is larger than an entry may be.
+    #[error("it has {0} bytes with its bodies, at most {MAX_ENTRY_BYTES} are allowed")]
+    Size(usize),
     /// Its depth does not follow from what it has seen.
     #[error("its depth {found} is not above {above} and at most {most}")]
     Depth {
@@ -106,8 +114,15 @@ impl Replica {
         if origin == self.writer.origin {
             return Err(Refusal::Misplaced("it claims to be of this node's own run"));
         }
-        if chain_link(self.chain(origin)) != entry.previous {
+        if parcel.bytes() > MAX_ENTRY_BYTES {
+            return Err(Refusal::Size(parcel.bytes()));
+        }
+        let previous = self.chain(origin);
+        if chain_link(previous) != entry.previous {
             return Err(Refusal::Chain);
+        }
+        if chain_mark(chain_digest(previous, &parcel.entry)) != parcel.chain {
+            return Err(Refusal::Digest);
         }
         let above = self.origins.get(&origin).map_or(0, |row| row.depth);
         let most = self.depth + 1;
@@ -127,8 +142,7 @@ impl Replica {
                 if !allowed(&node, &region) {
                     return Err(Refusal::Misplaced("its node or region is not in the space"));
                 }
-                let digest = self.chain(origin);
-                let row = OriginRow { node, region, started, seq: 0, depth: 0, digest };
+                let row = OriginRow { node, region, started, seq: 0, depth: 0, digest: previous };
                 self.origins.insert(origin, row);
                 (None, Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() })
             }
@@ -167,6 +181,9 @@ impl Replica {
         if new {
             self.add_conversation(id, name);
         }
+        // Created here too, but not written yet: this entry's change will do for both, and a
+        // second one on top of it would write nothing new.
+        self.building.created.retain(|(created, _)| *created != id);
         let applied = Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() };
         Ok((Some(document), applied))
     }
@@ -191,14 +208,13 @@ impl Replica {
         count_records(&mut row, segment.ordinal, &records);
         let mut applied = Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() };
         for (record, body) in records.into_iter().zip(bodies) {
-            match self.place(now, (id, &mut row), &record, body)? {
-                Placement::New => applied.messages.push(Message {
-                    conversation: id,
-                    id: record.id(),
-                    identity: record.identity,
-                    header: record.header,
-                    body: body.bytes.clone(),
-                }),
+            let placement = self.place(now, (id, &mut row), &record, body)?;
+            let identity = (id, record.identity);
+            match placement {
+                Placement::New => applied.messages.push(Message::new(id, record, body)),
+                Placement::Canonical(_) if self.building.unannounced.remove(&identity) => {
+                    applied.messages.push(Message::new(id, record, body));
+                }
                 Placement::Alias(canonical) => {
                     applied.aliases.push((id, record.id(), canonical));
                 }
@@ -263,9 +279,6 @@ fn records_of(
                 return Err(refuse(format!("a header of {} bytes", header.len())));
             }
             let header = Header::decode(header).map_err(|source| refuse(source.to_string()))?;
-            if header.front.millis > MAX_MILLIS {
-                return Err(refuse("its time is out of range".to_owned()));
-            }
             if body.bytes.is_empty() || body.reference() != header.body {
                 return Err(refuse("its body is not the one it refers to".to_owned()));
             }

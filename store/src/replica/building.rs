@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use crate::engine::Batch;
 use crate::entry::Parcel;
-use crate::id::{ConversationId, MessageId, OriginId, SegmentId};
+use crate::id::{ConversationId, Identity, MessageId, OriginId, SegmentId};
 use crate::name::Name;
 use crate::record::{Body, Message, Record};
 use crate::tables::ConversationRow;
@@ -37,6 +37,9 @@ pub(super) struct Building {
     pub(super) created: Vec<(ConversationId, Name)>,
     /// Posts made here, by the segment that takes them.
     pub(super) posts: BTreeMap<SegmentId, Vec<Staged>>,
+    /// Identities of posts made here whose canonical copy they are, as far as the batch goes:
+    /// followers hear of such a message when its own entry is written.
+    pub(super) unannounced: BTreeSet<(ConversationId, Identity)>,
     /// Conversations whose rows changed, with their new rows.
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
     /// Origins of which entries were applied.

@@ -100,7 +100,9 @@ fn load(
     let prefix = DocumentEntryRow::prefix(which.id());
     let end = tables::behind(&prefix);
     for row in overlay.scan(DocumentEntryRow::TABLE, &prefix, &end, Direction::Forward) {
-        let (origin, seq) = DocumentEntryRow::parse(&row?.0)?;
+        let (key, value) = row?;
+        let _: DocumentEntryRow = tables::open(&key, &value)?;
+        let (origin, seq) = DocumentEntryRow::parse(&key)?;
         changes.push(read_change(overlay, space, origin, seq)?);
     }
     changes.sort_by_key(|(depth, _)| *depth);

@@ -7,10 +7,11 @@
 
 use super::{Replica, ReplicaError};
 use crate::digest::RowSum;
-use crate::engine::View;
+use crate::engine::{EngineError, View};
 use crate::id::{ConversationId, MessageId, Millis};
-use crate::record::{Body, BodyReference, Record};
-use crate::tables::{self, BodyKey, ConversationRow, IdentityRow, RowType, TimelineRow};
+use crate::record::{Body, BodyReference, Header, Record};
+use crate::seal;
+use crate::tables::{self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, TimelineRow};
 
 /// What placing a record did.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -68,7 +69,8 @@ impl Replica {
         if !self.clock.observe(now, front) {
             self.state.ahead += 1;
         }
-        self.keep_body(id, record, body)?;
+        let place = MessageKey::of(id, record);
+        self.keep_body(place, record, body)?;
         let key = (id, record.identity.tail());
         let mut identities: IdentityRow = tables::get(&self.overlay, &key)?.unwrap_or_default();
         let (placement, added) = match identities.front(record.identity) {
@@ -78,15 +80,14 @@ impl Replica {
                 row.last = row.last.max(Some(record.id()));
                 (Placement::New, true)
             }
-            Some(held) => self.place_copy((id, row), record, MessageId::new(held, record.identity))?,
+            Some(front) => self.place_copy(row, record, MessageKey { front, ..place })?,
         };
         if added {
-            let timeline =
-                TimelineRow { identity: record.identity, header: record.header.clone() };
-            let sum = self.row_sum(id, &timeline);
+            let timeline = TimelineRow { header: record.header.clone() };
+            let sum = self.row_sum(place, &timeline);
             row.sum.add(&sum);
             self.state.sum.add(&sum);
-            self.put(&(id, record.id()), &timeline);
+            self.put(&place, &timeline);
             identities.place(record.identity, front);
             self.put(&key, &identities);
         }
@@ -96,42 +97,39 @@ impl Replica {
     /// Places a copy of a message that stands at `held`. True if the copy takes its place.
     fn place_copy(
         &mut self,
-        conversation: (ConversationId, &mut ConversationRow),
+        row: &mut ConversationRow,
         record: &Record,
-        held: MessageId,
+        held: MessageKey,
     ) -> Result<(Placement, bool), ReplicaError> {
-        let (id, row) = conversation;
-        let there: Option<TimelineRow> = tables::get(&self.overlay, &(id, held))?;
-        let there = there
-            .ok_or_else(|| ReplicaError::Damaged(format!("message {held} has no timeline row")))?;
-        let key = |header: &crate::record::Header| (header.front, header.encode());
+        let there = timeline_row(&self.overlay, held)?;
+        let same = held.front == record.header.front;
+        let key = |header: &Header| (header.front, header.encode());
         if key(&there.header) <= key(&record.header) {
-            let same = held == record.id();
-            let placement = if same { Placement::Same } else { Placement::Alias(held) };
+            let placement = if same { Placement::Same } else { Placement::Alias(held.id()) };
             return Ok((placement, false));
         }
-        let sum = self.row_sum(id, &there);
+        let sum = self.row_sum(held, &there);
         row.sum.subtract(&sum);
         self.state.sum.subtract(&sum);
-        if held == record.id() {
+        if same {
             return Ok((Placement::Same, true));
         }
-        self.delete::<TimelineRow>(&(id, held));
-        if row.last == Some(held) {
-            row.last = self.greatest(id)?.max(Some(record.id()));
+        self.delete::<TimelineRow>(&held);
+        if row.last == Some(held.id()) {
+            row.last = self.greatest(held.conversation)?.max(Some(record.id()));
         }
-        Ok((Placement::Canonical(held), true))
+        Ok((Placement::Canonical(held.id()), true))
     }
 
     /// Keeps the body of a copy: under its id, or under id and digest where another copy has
     /// that place.
     fn keep_body(
         &mut self,
-        conversation: ConversationId,
+        message: MessageKey,
         record: &Record,
         body: &Body,
     ) -> Result<(), ReplicaError> {
-        let mut key = BodyKey { conversation, message: record.id(), copy: None };
+        let mut key = BodyKey { message, copy: None };
         if let Some(held) = tables::get::<Body>(&self.overlay, &key)? {
             if held.reference() == record.header.body {
                 return Ok(());
@@ -147,16 +145,31 @@ impl Replica {
         let backward = crate::engine::Direction::Backward;
         let row = self.overlay.scan(TimelineRow::TABLE, &id.0, &end, backward).next();
         Ok(match row {
-            Some(row) => Some(TimelineRow::parse(&row?.0)?),
+            Some(row) => Some(TimelineRow::parse(&row?.0)?.id()),
             None => None,
         })
     }
 
     /// The digest of a timeline row.
-    fn row_sum(&self, conversation: ConversationId, row: &TimelineRow) -> RowSum {
-        let place = [&conversation.0[..], &row.identity.0].concat();
+    fn row_sum(&self, key: MessageKey, row: &TimelineRow) -> RowSum {
+        let place = [key.conversation.0, key.identity.0].concat();
         self.hasher.row(&place, &row.header.encode())
     }
+}
+
+/// The timeline row that an index says stands at `key`.
+///
+/// # Errors
+/// When the engine fails, or the row is damaged or missing.
+pub(super) fn timeline_row(
+    view: &(impl View + ?Sized),
+    key: MessageKey,
+) -> Result<TimelineRow, EngineError> {
+    let row: Option<TimelineRow> = tables::get(view, &key)?;
+    row.ok_or_else(|| {
+        let key = TimelineRow::key(&key);
+        seal::damaged(TimelineRow::TABLE, &key, "no message where an identity stands")
+    })
 }
 
 /// Finds the body with `reference` among the copies kept for a message.
@@ -165,11 +178,10 @@ impl Replica {
 /// When the engine fails or a row is damaged.
 pub(crate) fn read_body(
     view: &(impl View + ?Sized),
-    conversation: ConversationId,
-    message: MessageId,
+    message: MessageKey,
     reference: BodyReference,
-) -> Result<Option<Body>, crate::engine::EngineError> {
-    let key = BodyKey { conversation, message, copy: None };
+) -> Result<Option<Body>, EngineError> {
+    let key = BodyKey { message, copy: None };
     let first: Option<Body> = tables::get(view, &key)?;
     if first.as_ref().is_some_and(|body| body.reference() == reference) {
         return Ok(first);

@@ -10,17 +10,20 @@ use super::documents::{CONVERSATION_DOCUMENT, Which};
 use super::{Point, Replica, ReplicaError};
 use crate::document::{Checked, Scalar};
 use crate::engine::Batch;
-use crate::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link};
-use crate::id::{ConversationId, SegmentId};
+use crate::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark};
+use crate::id::{ConversationId, Identity, MessageId, SegmentId};
 use crate::name::Name;
 use crate::overlay::Ticket;
 use crate::record::{Body, Message, RecordKey};
-use crate::tables::{DocumentEntryRow, LogRow, OriginRow};
+use crate::tables::{self, DocumentEntryRow, IdentityRow, LogRow, OriginRow};
 
 /// The most records in one entry.
 const MAX_ENTRY_RECORDS: usize = 512;
 /// Bytes of bodies after which an entry is full: with headers it stays well below 1 MiB.
 const ENTRY_BODY_BYTES: usize = 768 * 1024;
+
+/// What followers see of an entry: its messages, and ids that are another message's.
+type Seen = (Vec<Message>, Vec<(ConversationId, MessageId, MessageId)>);
 
 /// A batch on its way to the disk, and what may be said once it is durable.
 #[derive(Debug)]
@@ -75,7 +78,7 @@ impl Replica {
         let scalars = vec![("access".to_owned(), Scalar::Text("open".to_owned()))];
         let change = self.change(Which::Conversation(document, &name), scalars)?;
         let kind = EntryKind::Conversation { name, incarnation: 0, change };
-        self.write_entry(kind, Some(document), Vec::new(), Vec::new())
+        self.write_entry(kind, Some(document), Seen::default(), Vec::new())
     }
 
     fn write_records(
@@ -92,19 +95,29 @@ impl Replica {
         let change = self.change(Which::Segment(segment), scalars.collect())?;
         let SegmentId { conversation, ordinal } = segment;
         let mut messages = Vec::with_capacity(records.len());
+        let mut aliases = Vec::new();
         let mut bodies = Vec::with_capacity(records.len());
         for Staged { record, body } in records {
-            messages.push(Message {
-                conversation,
-                id: record.id(),
-                identity: record.identity,
-                header: record.header,
-                body: body.bytes.clone(),
-            });
+            if self.building.unannounced.remove(&(conversation, record.identity)) {
+                messages.push(Message::new(conversation, record, &body));
+            } else if let Some(canonical) = self.canonical(conversation, record.identity)? {
+                aliases.push((conversation, record.id(), canonical));
+            }
             bodies.push(body);
         }
         let kind = EntryKind::Segment { conversation, ordinal, change };
-        self.write_entry(kind, Some(segment), messages, bodies)
+        self.write_entry(kind, Some(segment), (messages, aliases), bodies)
+    }
+
+    fn canonical(
+        &self,
+        conversation: ConversationId,
+        identity: Identity,
+    ) -> Result<Option<MessageId>, ReplicaError> {
+        let row: Option<IdentityRow> =
+            tables::get(&self.overlay, &(conversation, identity.tail()))?;
+        let front = row.and_then(|row| row.front(identity));
+        Ok(front.map(|front| MessageId::new(front, identity)))
     }
 
     /// Writes the origin record before the run's first real entry, so that a run which writes
@@ -128,7 +141,7 @@ impl Replica {
             digest: self.chain(writer.origin),
         };
         self.origins.insert(writer.origin, row);
-        self.write_entry(kind, None, Vec::new(), Vec::new())
+        self.write_entry(kind, None, Seen::default(), Vec::new())
     }
 
     /// Makes an own change, and checks it as if it came from outside.
@@ -156,7 +169,7 @@ impl Replica {
         &mut self,
         kind: EntryKind,
         document: Option<SegmentId>,
-        messages: Vec<Message>,
+        (messages, aliases): Seen,
         bodies: Vec<Body>,
     ) -> Result<(), ReplicaError> {
         let origin = self.writer.origin;
@@ -172,8 +185,9 @@ impl Replica {
         let bytes = entry.encode();
         self.record_entry((origin, seq), entry.depth, &bytes, document);
         self.seen = self.applied.clone();
-        self.building.own.push(Parcel { origin, seq, entry: bytes, bodies });
-        self.building.applied.push(Applied { origin, seq, messages, aliases: Vec::new() });
+        let chain = chain_mark(self.chain(origin));
+        self.building.own.push(Parcel { origin, seq, entry: bytes, chain, bodies });
+        self.building.applied.push(Applied { origin, seq, messages, aliases });
         Ok(())
     }
 

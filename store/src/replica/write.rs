@@ -1,14 +1,17 @@
 //! Local commands: creating conversations and posting.
 
 use super::building::Staged;
-use super::place::read_body;
+use super::place::{read_body, timeline_row};
 use super::{Replica, ReplicaError};
 use crate::clock::is_ahead;
 use crate::engine::{Direction, View};
 use crate::id::{ConversationId, Front, Identity, MessageId, Millis, SegmentId};
 use crate::name::Name;
 use crate::record::{Body, ContentType, Header, MAX_BODY_BYTES, Record};
-use crate::tables::{self, ConversationRow, IdentityRow, NameRow, RowType, TimelineRow};
+use crate::seal;
+use crate::tables::{
+    self, BodyKey, ConversationRow, IdentityRow, MessageKey, NameRow, Placed, RowType, TimelineRow,
+};
 
 /// Records after which a segment is full.
 pub(super) const SEGMENT_RECORDS: u32 = 512;
@@ -147,13 +150,14 @@ impl Replica {
         let held = tables::get::<IdentityRow>(&self.overlay, &(id, identity.tail()))?;
         if let Some(held) = held {
             let front = held.front(identity).ok_or(PostError::TailTaken)?;
-            return self.retry(id, MessageId::new(front, identity), &message.body);
+            let held = MessageKey { conversation: id, front, identity };
+            return self.retry(held, &message.body);
         }
         let reply_to = self.referred(id, message.reply_to)?;
         let thread = self.referred(id, message.thread)?;
-        let above = [message.reply_to, message.thread].into_iter().flatten().max();
+        let above = [reply_to, thread].into_iter().flatten().map(|placed| placed.front).max();
         let front = match message.placing {
-            Placing::Now => self.clock.tick(now, above.map(|id| id.front())),
+            Placing::Now => self.clock.tick(now, above),
             Placing::At(millis) => self.free_front(id, millis)?,
         };
         let body = Body { salt: self.entropy.bytes(), bytes: message.body };
@@ -161,8 +165,8 @@ impl Replica {
             front,
             author: message.author,
             content_type: message.content_type,
-            reply_to,
-            thread,
+            reply_to: reply_to.map(|placed| placed.identity),
+            thread: thread.map(|placed| placed.identity),
             body: body.reference(),
         };
         let record = Record { identity, header };
@@ -173,56 +177,48 @@ impl Replica {
     }
 
     /// The answer to a post whose identity is held.
-    fn retry(
-        &self,
-        conversation: ConversationId,
-        id: MessageId,
-        body: &[u8],
-    ) -> Result<Posted, PostError> {
-        let row: Option<TimelineRow> = tables::get(&self.overlay, &(conversation, id))?;
-        let header = row.map(|row| row.header);
-        let held = match header {
-            Some(header) => read_body(&self.overlay, conversation, id, header.body)?,
-            None => None,
-        };
-        match held {
-            Some(held) if held.bytes != body => Err(PostError::KeyReused(id)),
-            Some(_) => Ok(Posted { id, retried: true }),
-            None => {
-                let why = format!("message {id} has an identity but no row or body");
-                Err(ReplicaError::Damaged(why).into())
-            }
+    fn retry(&self, held: MessageKey, body: &[u8]) -> Result<Posted, PostError> {
+        let row = timeline_row(&self.overlay, held)?;
+        let kept = read_body(&self.overlay, held, row.header.body)?;
+        let kept = kept.ok_or_else(|| {
+            let key = Body::key(&BodyKey { message: held, copy: None });
+            seal::damaged(Body::TABLE, &key, "no body where the timeline has a message")
+        })?;
+        let id = held.id();
+        if kept.bytes != body {
+            return Err(PostError::KeyReused(id));
         }
+        Ok(Posted { id, retried: true })
     }
 
-    /// The identity of a message that a post refers to.
+    /// Where a message stands that a post refers to.
     fn referred(
         &self,
         conversation: ConversationId,
         id: Option<MessageId>,
-    ) -> Result<Option<Identity>, PostError> {
+    ) -> Result<Option<Placed>, PostError> {
         let Some(id) = id else { return Ok(None) };
         let held = tables::get::<IdentityRow>(&self.overlay, &(conversation, id.tail()))?;
-        match held.as_ref().map(|row| &row.placed[..]) {
-            Some([placed]) => Ok(Some(placed.identity)),
-            Some(several) => {
-                let exact = several.iter().find(|placed| placed.front == id.front());
-                exact.map(|placed| Some(placed.identity)).ok_or(PostError::UnknownMessage(id))
-            }
-            None => Err(PostError::UnknownMessage(id)),
-        }
+        let placed = held.as_ref().and_then(|row| row.find(id));
+        placed.map(Some).ok_or(PostError::UnknownMessage(id))
     }
 
-    /// The first free place at or behind all messages of that millisecond.
-    fn free_front(&self, id: ConversationId, millis: Millis) -> Result<Front, PostError> {
-        let first = Front { millis, counter: 0 };
-        let start = [&id.0[..], &first.to_bytes()].concat();
-        let end = [&id.0[..], &Front { millis: millis + 1, counter: 0 }.to_bytes()].concat();
-        let last = self.overlay.scan(TimelineRow::TABLE, &start, &end, Direction::Backward).next();
-        Ok(match last {
-            Some(row) => TimelineRow::parse(&row?.0)?.front().next(),
-            None => first,
-        })
+    /// The first place at `millis` behind all messages of that millisecond; where its 65,536
+    /// places are used up, the next millisecond's.
+    fn free_front(&self, id: ConversationId, mut millis: Millis) -> Result<Front, PostError> {
+        loop {
+            let first = Front { millis, counter: 0 };
+            let start = [&id.0[..], &first.to_bytes()].concat();
+            let end = [&id.0[..], &Front { millis: millis + 1, counter: 0 }.to_bytes()].concat();
+            let backward = Direction::Backward;
+            let last = self.overlay.scan(TimelineRow::TABLE, &start, &end, backward).next();
+            let Some(last) = last else { return Ok(first) };
+            let next = TimelineRow::parse(&last?.0)?.front.next();
+            if next.millis == millis {
+                return Ok(next);
+            }
+            millis = next.millis;
+        }
     }
 
     /// Puts a record into the conversation's current segment, to be written when the batch is
@@ -238,6 +234,7 @@ impl Replica {
         let segment = SegmentId { conversation: id, ordinal: row.ordinal };
         self.building.conversations.insert(id, row);
         self.building.body_bytes += staged.body.bytes.len();
+        self.building.unannounced.insert((id, staged.record.identity));
         self.building.posts.entry(segment).or_default().push(staged);
     }
 }

@@ -54,11 +54,14 @@ pub(super) fn origin() -> OriginId {
 }
 
 impl World {
+    /// The nodes' ids ascend, so that of two the first decides which connection stays.
     pub(super) fn of(nodes: usize) -> Self {
-        Self::with((0..nodes).map(|_| identity()).collect())
+        let mut identities: Vec<_> = (0..nodes).map(|_| identity()).collect();
+        identities.sort_by_key(Identity::node_id);
+        Self::with(identities)
     }
 
-    pub(super) fn with(identities: Vec<Identity>) -> Self {
+    fn with(identities: Vec<Identity>) -> Self {
         // All are held until each has its port, so that no two get the same.
         let held: Vec<_> =
             identities.iter().map(|_| UdpSocket::bind(any_port()).expect("a free port")).collect();
@@ -90,6 +93,15 @@ impl World {
 
     pub(super) fn address(&self, index: usize) -> SocketAddr {
         self.addresses[index]
+    }
+
+    /// Starts the first two nodes, and waits until one connection between them is left.
+    pub(super) async fn start_pair(&self) -> (Node, Node) {
+        let (mut left, mut right) = tokio::join!(self.start(0), self.start(1));
+        left.expect_connected(self.id(1)).await;
+        right.expect_connected(self.id(0)).await;
+        settled(&left, &right).await;
+        (left, right)
     }
 
     pub(super) async fn start(&self, index: usize) -> Node {
@@ -165,9 +177,25 @@ impl World {
         to: usize,
         connection: &Connection,
     ) -> (SendStream, RecvStream) {
-        let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
-        send.write_all(&self.greeting(index, to).encode()).await.expect("sent");
-        send.write_all(&[control::AGREED]).await.expect("sent");
+        let (mut send, mut receive) =
+            self.agree_by_hand(&self.greeting(index, to), connection).await;
+        if self.id(index) < self.id(to) {
+            send.write_all(&[control::YOU_ARE_IN]).await.expect("sent");
+        } else {
+            let mut byte = [0];
+            receive.read_exact(&mut byte).await.expect("in");
+            assert_eq!(byte, [control::YOU_ARE_IN]);
+        }
+        (send, receive)
+    }
+
+    /// Says this greeting, and agrees to the answer.
+    pub(super) async fn agree_by_hand(
+        &self,
+        greeting: &Greeting,
+        connection: &Connection,
+    ) -> (SendStream, RecvStream) {
+        let (send, mut receive) = say(greeting, connection).await;
         let mut header = [0; HEADER_BYTES];
         receive.read_exact(&mut header).await.expect("a header");
         let length = Greeting::body_length(&header).expect("a greeting");
@@ -175,14 +203,16 @@ impl World {
         let mut byte = [0];
         receive.read_exact(&mut byte).await.expect("agreed");
         assert_eq!(byte, [control::AGREED]);
-        if self.id(index) < self.id(to) {
-            send.write_all(&[control::YOU_ARE_IN]).await.expect("sent");
-        } else {
-            receive.read_exact(&mut byte).await.expect("in");
-            assert_eq!(byte, [control::YOU_ARE_IN]);
-        }
         (send, receive)
     }
+}
+
+/// Says this greeting, and agrees to whatever is answered.
+pub(super) async fn say(greeting: &Greeting, connection: &Connection) -> (SendStream, RecvStream) {
+    let (mut send, receive) = connection.open_bi().await.expect("a stream");
+    let bytes = [greeting.encode().as_slice(), &[control::AGREED]].concat();
+    send.write_all(&bytes).await.expect("sent");
+    (send, receive)
 }
 
 impl Node {
@@ -250,6 +280,12 @@ pub(super) async fn ping_pong(left: (&mut Node, NodeId), right: (&mut Node, Node
     assert_eq!(right.0.expect_frame(left.1).await, (main, b"ping".to_vec()));
     right.0.transport.send(left.1, main, b"pong".to_vec());
     assert_eq!(left.0.expect_frame(right.1).await, (main, b"pong".to_vec()));
+}
+
+/// Waits until one connection between two nodes is left: both dial at first.
+pub(super) async fn settled(left: &Node, right: &Node) {
+    let open = || [left, right].map(|node| node.transport.shared.endpoint.open_connections());
+    until(|| format!("{:?}", open()), || open() == [1, 1]).await;
 }
 
 /// Waits for a condition, looking again every few milliseconds.

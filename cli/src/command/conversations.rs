@@ -1,0 +1,155 @@
+//! `warbler conversations`: list, create and show them.
+//!
+//! Invariant: a listing ends, whatever cursors the node gives.
+
+use clap::Subcommand;
+use warbler_store::name::Name;
+
+use crate::client::{Space, conversation_name};
+use crate::failure::Failure;
+use crate::options::{Format, NodeOptions, SpaceOption};
+use crate::output::{json, line, one_line};
+use crate::wire::Conversation;
+
+/// How wide the column of names gets at most, characters.
+const NAME_WIDTH_MAX: usize = 40;
+
+/// Arguments of `warbler conversations`.
+#[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    action: Option<Action>,
+    #[command(flatten)]
+    shared: Shared,
+}
+
+#[derive(Debug, clap::Args)]
+struct Shared {
+    #[command(flatten)]
+    space: SpaceOption,
+    #[command(flatten)]
+    format: Format,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    /// List all conversations of the space (the default)
+    List {
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Create a conversation; one that exists is left as it is
+    Create {
+        /// Its name, which never changes
+        #[arg(value_parser = conversation_name)]
+        name: Name,
+        #[command(flatten)]
+        shared: Shared,
+    },
+    /// Show one conversation
+    Show {
+        /// Its name
+        #[arg(value_parser = conversation_name)]
+        name: Name,
+        #[command(flatten)]
+        shared: Shared,
+    },
+}
+
+/// Lists, creates or shows.
+///
+/// # Errors
+/// When the node refuses or cannot be reached.
+pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
+    match args.action.unwrap_or(Action::List { shared: args.shared }) {
+        Action::List { shared } => {
+            let space = node.space(&shared.space).await?;
+            list(&space, shared.format.json).await
+        }
+        Action::Create { name, shared } => {
+            let (conversation, new) = node.space(&shared.space).await?.create(&name).await?;
+            if shared.format.json {
+                return json(&conversation);
+            }
+            let done = if new { "created" } else { "existed already" };
+            let (name, id) = (one_line(&conversation.name), one_line(&conversation.id));
+            line(format_args!("{name} {done} ({id})"))
+        }
+        Action::Show { name, shared } => {
+            let conversation = node.space(&shared.space).await?.conversation(&name).await?;
+            if shared.format.json { json(&conversation) } else { line(description(&conversation)) }
+        }
+    }
+}
+
+async fn list(space: &Space, as_json: bool) -> Result<(), Failure> {
+    let mut after: Option<String> = None;
+    loop {
+        let page = space.conversations(after.as_deref()).await?;
+        if as_json {
+            page.conversations.iter().try_for_each(json)?;
+        } else if !page.conversations.is_empty() {
+            line(table(&page.conversations, after.is_none()))?;
+        }
+        match page.after {
+            // A cursor that does not move would never end.
+            Some(next) if after.as_ref() != Some(&next) => after = Some(next),
+            Some(_) | None => return Ok(()),
+        }
+    }
+}
+
+/// One page of the list, with a heading if it is the first.
+fn table(conversations: &[Conversation], first: bool) -> String {
+    let names: Vec<String> = conversations.iter().map(|it| one_line(&it.name)).collect();
+    let widest = names.iter().map(|name| name.chars().count()).max().unwrap_or(0);
+    let width = widest.clamp("CONVERSATION".len(), NAME_WIDTH_MAX);
+    let mut lines = Vec::new();
+    if first {
+        lines.push(format!("{:width$}  {:>10}  LAST MESSAGE", "CONVERSATION", "MESSAGES"));
+    }
+    for (name, conversation) in names.iter().zip(conversations) {
+        let last = conversation.last_at.as_deref().map_or_else(|| "-".to_owned(), one_line);
+        lines.push(format!("{name:width$}  {:>10}  {last}", conversation.messages));
+    }
+    lines.join("\n")
+}
+
+fn description(conversation: &Conversation) -> String {
+    let last = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), one_line);
+    format!(
+        "conversation  {}\nid            {}\nmessages      {}\nlast message  {}\nlast at       {}",
+        one_line(&conversation.name),
+        one_line(&conversation.id),
+        conversation.messages,
+        last(&conversation.last_message),
+        last(&conversation.last_at),
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_list_is_aligned_and_an_empty_conversation_has_no_last_message() {
+        let conversation = |name: &str, messages, last: Option<&str>| Conversation {
+            name: name.to_owned(),
+            id: "00".repeat(16),
+            messages,
+            last_message: None,
+            last_at: last.map(str::to_owned),
+        };
+        let page = [
+            conversation("general", 12, Some("2026-11-21T10:00:00.000Z")),
+            conversation("größe", 0, None),
+        ];
+        assert_eq!(
+            table(&page, true),
+            "CONVERSATION    MESSAGES  LAST MESSAGE\n\
+             general               12  2026-11-21T10:00:00.000Z\n\
+             größe                  0  -"
+        );
+    }
+}

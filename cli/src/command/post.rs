@@ -1,0 +1,242 @@
+//! `warbler post`: one message into one conversation.
+//!
+//! Invariant: the message goes out under an idempotency key, given or made here, so that a user
+//! who is left in doubt can post it again without showing it twice.
+
+use std::io::{self, IsTerminal as _, Read as _};
+use std::time::Duration;
+
+use warbler_store::id::MessageId;
+use warbler_store::name::{InvalidName, Name};
+
+use crate::client::{Taken, Wait, conversation_name};
+use crate::failure::{Failure, Kind};
+use crate::options::{Format, NodeOptions, SpaceOption};
+use crate::output;
+use crate::time::Moment;
+use crate::wire::{NewMessage, Receipt};
+
+/// The greatest body, in bytes of UTF-8; the node refuses greater ones.
+pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
+/// The greatest idempotency key, in bytes.
+const MAX_KEY_BYTES: usize = 256;
+/// The longest time a node waits for durability, milliseconds.
+const MAX_TIMEOUT_MS: u64 = 60_000;
+/// Who posts when neither `--as` nor `USER` says.
+const ANONYMOUS: &str = "anonymous";
+
+/// Arguments of `warbler post`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    /// The conversation, which must exist
+    #[arg(value_parser = conversation_name)]
+    conversation: Name,
+    /// The message; `-` or none reads standard input, whose last line end is dropped
+    text: Option<String>,
+    /// Who says it [default: $USER, or anonymous]
+    #[arg(long = "as", value_name = "USER")]
+    author: Option<Name>,
+    #[command(flatten)]
+    space: SpaceOption,
+    /// The message this one answers
+    #[arg(long, value_name = "ID")]
+    reply_to: Option<MessageId>,
+    /// In how many regions the message shall be on disk before the answer: a number, majority or
+    /// all
+    #[arg(long, value_name = "N", value_parser = durability)]
+    durability: Option<String>,
+    /// How long to wait for that, in milliseconds [default of the node: 5000]
+    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT_MS))]
+    timeout_ms: Option<u64>,
+    /// The idempotency key: a message posted again under its key shows once [default: a random one]
+    #[arg(long, value_parser = key)]
+    key: Option<String>,
+    /// When it was said, if not now (RFC 3339)
+    #[arg(long, value_name = "TIME")]
+    at: Option<Moment>,
+    #[command(flatten)]
+    format: Format,
+}
+
+/// Posts the message and prints its id.
+///
+/// # Errors
+/// When the message cannot be one, the node refuses or cannot be reached, or the durability was
+/// not reached in time.
+pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
+    let author = author(args.author)?;
+    let body = body(args.text)?;
+    let key = args.key.map_or_else(random_key, Ok)?;
+    let message = NewMessage {
+        body: &body,
+        author: author.as_str(),
+        reply_to: args.reply_to.map(|id| id.to_string()),
+        at: args.at.map(|moment| moment.to_string()),
+    };
+    let wait =
+        Wait { durability: args.durability, timeout: args.timeout_ms.map(Duration::from_millis) };
+    let space = node.space(&args.space).await?;
+    let (taken, receipt) = space.post(&args.conversation, &message, &key, &wait).await?;
+    if args.format.json {
+        output::json(&receipt)?;
+    } else {
+        output::line(output::one_line(&receipt.id))?;
+    }
+    match taken {
+        Taken::Durable | Taken::Before => Ok(()),
+        Taken::NotYetDurable => Err(not_durable(&receipt)),
+    }
+}
+
+fn not_durable(receipt: &Receipt) -> Failure {
+    let durability = &receipt.durability;
+    let regions = match durability.regions.as_slice() {
+        [] => "none".to_owned(),
+        regions => regions.join(", "),
+    };
+    let error = format!(
+        "the message is kept, but on disk in {} of {} regions when the time was over",
+        durability.reached, durability.asked
+    );
+    Failure::new(Kind::NotDurable, error)
+        .cause(format!("regions that hold it: {regions}"))
+        .hint("it goes on to the others by itself; `warbler status` shows which of them are away")
+}
+
+fn author(given: Option<Name>) -> Result<Name, Failure> {
+    if let Some(author) = given {
+        return Ok(author);
+    }
+    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
+    let name = user.as_deref().unwrap_or(ANONYMOUS);
+    name.parse().map_err(|error: InvalidName| {
+        Failure::usage(format!("USER holds {name:?}, which cannot be an author"))
+            .cause(error.to_string())
+            .hint("say who posts with --as USER")
+    })
+}
+
+fn body(text: Option<String>) -> Result<String, Failure> {
+    let body = match text {
+        Some(text) if text != "-" => text,
+        Some(_) | None => read_body(io::stdin().lock())?,
+    };
+    check_body(&body).map_err(|why| Failure::refused("the message cannot be posted").cause(why))?;
+    Ok(body)
+}
+
+/// Why `body` cannot be the body of a message, if it cannot.
+///
+/// # Errors
+/// When it is empty or greater than [`MAX_BODY_BYTES`].
+pub(crate) fn check_body(body: &str) -> Result<(), String> {
+    match body.len() {
+        0 => Err("its body is empty".to_owned()),
+        1..=MAX_BODY_BYTES => Ok(()),
+        bytes => {
+            Err(format!("its body has {bytes} bytes, and {MAX_BODY_BYTES} (64 KiB) are the most"))
+        }
+    }
+}
+
+fn read_body(input: io::StdinLock<'_>) -> Result<String, Failure> {
+    if io::stdin().is_terminal() {
+        output::remark("Write the message; end it with Ctrl-D on a line of its own.");
+    }
+    // One line end more than fits, and one byte to see that there is more.
+    let limit = MAX_BODY_BYTES + 3;
+    let mut bytes = Vec::new();
+    input.take(limit as u64).read_to_end(&mut bytes).map_err(|error| {
+        Failure::refused("standard input cannot be read").cause(error.to_string())
+    })?;
+    let refused = |why: String| Failure::refused("the message cannot be posted").cause(why);
+    if bytes.len() == limit {
+        return Err(refused(format!("its body has more than {MAX_BODY_BYTES} bytes (64 KiB)")));
+    }
+    let text = String::from_utf8(bytes)
+        .map_err(|error| refused(format!("standard input is not UTF-8: {}", error.utf8_error())))?;
+    Ok(without_line_end(text))
+}
+
+fn without_line_end(mut text: String) -> String {
+    if text.ends_with('\n') {
+        text.pop();
+        if text.ends_with('\r') {
+            text.pop();
+        }
+    }
+    text
+}
+
+fn durability(text: &str) -> Result<String, String> {
+    let number = text.parse::<u32>().is_ok_and(|regions| regions > 0);
+    if number || matches!(text, "majority" | "all") {
+        return Ok(text.to_owned());
+    }
+    Err("a number of regions from 1, `majority` or `all` is expected".to_owned())
+}
+
+fn key(text: &str) -> Result<String, String> {
+    let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.trim() == text;
+    if (1..=MAX_KEY_BYTES).contains(&text.len()) && visible {
+        return Ok(text.to_owned());
+    }
+    Err(format!("1 to {MAX_KEY_BYTES} characters of visible ASCII are expected"))
+}
+
+fn random_key() -> Result<String, Failure> {
+    let mut bytes = [0; 16];
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Failure::refused("this machine gives no random bytes for a key")
+            .cause(error.to_string())
+            .hint("choose one yourself with --key")
+    })?;
+    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_body_is_measured_in_bytes_and_its_limit_is_named() {
+        assert_eq!(check_body(&"x".repeat(MAX_BODY_BYTES)), Ok(()));
+        let refused = check_body(&"ö".repeat(MAX_BODY_BYTES / 2 + 1)).expect_err("too large");
+        assert_eq!(refused, "its body has 65538 bytes, and 65536 (64 KiB) are the most");
+        assert!(check_body("").is_err());
+    }
+
+    #[test]
+    fn only_the_last_line_end_of_standard_input_is_dropped() {
+        let drop = |text: &str| without_line_end(text.to_owned());
+        assert_eq!(drop("hello\n"), "hello");
+        assert_eq!(drop("hello\r\n"), "hello");
+        assert_eq!(drop("hello\n\n"), "hello\n");
+        assert_eq!(drop("hello\r"), "hello\r");
+    }
+
+    #[test]
+    fn a_durability_is_a_positive_number_majority_or_all() {
+        for good in ["1", "3", "majority", "all"] {
+            assert_eq!(durability(good).as_deref(), Ok(good));
+        }
+        for bad in ["0", "-1", "most", "", "1.5"] {
+            assert!(durability(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_key_that_a_header_cannot_carry_is_refused() {
+        assert!(key("order 17/b").is_ok());
+        for bad in ["", " x", "a\nb", "größe", &"k".repeat(257)] {
+            assert!(key(bad).is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_made_here_differ() {
+        let (one, two) = (random_key().expect("random"), random_key().expect("random"));
+        assert_eq!(one.len(), 32);
+        assert_ne!(one, two);
+    }
+}

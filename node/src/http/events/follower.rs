@@ -1,0 +1,172 @@
+//! One follower: first what it missed, from the log, then what arrives.
+//!
+//! It is pulled by its connection: nothing is prepared for a reader who does not read, and one
+//! who falls too far behind is told so and let go. Invariant: every entry above the position at
+//! which the stream began is translated once, in causal order; none is passed over.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use axum::response::sse::Event;
+use tokio::sync::broadcast::error::RecvError;
+use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
+use warbler_store::engine::EngineError;
+use warbler_store::replica::{Applied, Sealed};
+use warbler_store::token::Token;
+
+use super::translation::Translation;
+use crate::http::closed;
+use crate::space::Space;
+
+/// Messages read from the log at once, about.
+const REPLAY_MESSAGES: usize = 64;
+
+/// Where the follower stands.
+enum Phase {
+    /// It has not been told that it is ready.
+    Opening,
+    /// It gets what it missed.
+    Replaying,
+    /// It gets what arrives.
+    Live,
+    /// It was let go.
+    Over,
+}
+
+/// See the module's comment.
+pub(super) struct Follower {
+    space: Space,
+    translation: Arc<Translation>,
+    /// Everything up to here was translated.
+    at: Token,
+    phase: Phase,
+    pending: VecDeque<Event>,
+    live: broadcast::Receiver<Arc<Sealed>>,
+    closing: watch::Receiver<bool>,
+    _permit: OwnedSemaphorePermit,
+}
+
+impl Follower {
+    pub(super) fn new(
+        space: &Space,
+        translation: Translation,
+        at: Token,
+        (live, closing): (broadcast::Receiver<Arc<Sealed>>, watch::Receiver<bool>),
+        permit: OwnedSemaphorePermit,
+    ) -> Self {
+        Self {
+            space: space.clone(),
+            translation: Arc::new(translation),
+            at,
+            phase: Phase::Opening,
+            pending: VecDeque::new(),
+            live,
+            closing,
+            _permit: permit,
+        }
+    }
+
+    /// The next event; `None` when the stream ends.
+    pub(super) async fn next(&mut self) -> Option<Event> {
+        loop {
+            if *self.closing.borrow() {
+                return None;
+            }
+            if let Some(event) = self.pending.pop_front() {
+                return Some(event);
+            }
+            let step = match self.phase {
+                Phase::Opening => {
+                    self.phase = Phase::Replaying;
+                    return Some(self.bare("ready"));
+                }
+                Phase::Replaying => self.replay().await,
+                Phase::Live => self.listen().await?,
+                Phase::Over => return None,
+            };
+            if let Err(why) = step {
+                tracing::info!(space = %self.space.name(), why, "a follower is let go");
+                self.phase = Phase::Over;
+                return Some(self.bare("dropped"));
+            }
+        }
+    }
+
+    /// Takes a piece of the log.
+    ///
+    /// An alias hides the message that it names, which may have become durable just now: so a
+    /// piece with aliases never ends the replay, and what it hid is found in the next one.
+    async fn replay(&mut self) -> Result<(), String> {
+        let (translation, at) = (Arc::clone(&self.translation), self.at.clone());
+        let (at, events, level) = read(move || {
+            let reader = translation.reader();
+            let until = reader.vector()?;
+            let applied = reader.applied_between(&at.vector, &until, REPLAY_MESSAGES)?;
+            let (at, events) = translation.events(at, &applied)?;
+            let hidden = applied.iter().any(|applied| !applied.aliases.is_empty());
+            let level = !hidden && at.vector.covers(&until);
+            Ok((at, events, level))
+        })
+        .await?;
+        self.at = at;
+        self.pending.extend(events);
+        if level {
+            self.phase = Phase::Live;
+        }
+        Ok(())
+    }
+
+    /// Waits for what arrives. `None` when the node stops.
+    async fn listen(&mut self) -> Option<Result<(), String>> {
+        let received = tokio::select! {
+            received = self.live.recv() => received,
+            () = closed(&mut self.closing) => return None,
+        };
+        match received {
+            Ok(sealed) => Some(self.show(sealed).await),
+            Err(RecvError::Lagged(batches)) => Some(Err(format!("it is {batches} batches behind"))),
+            Err(RecvError::Closed) => None,
+        }
+    }
+
+    async fn show(&mut self, sealed: Arc<Sealed>) -> Result<(), String> {
+        self.check(&sealed.applied)?;
+        let translation = Arc::clone(&self.translation);
+        let (at, applied) = (self.at.clone(), sealed);
+        let shown = if translation.reads_for(&applied.applied) {
+            read(move || translation.events(at, &applied.applied)).await
+        } else {
+            translation.events(at, &applied.applied).map_err(|error| error.to_string())
+        };
+        let (at, events) = shown?;
+        self.at = at;
+        self.pending.extend(events);
+        Ok(())
+    }
+
+    /// Nothing may be missing between the position and what arrives.
+    fn check(&self, applied: &[Applied]) -> Result<(), String> {
+        let mut held = self.at.vector.clone();
+        for Applied { origin, seq, .. } in applied {
+            if *seq > held.get(*origin) + 1 {
+                tracing::error!(%origin, seq, "entries are missing from what is published");
+                return Err(format!("entries of {origin} are missing"));
+            }
+            held.raise(*origin, *seq);
+        }
+        Ok(())
+    }
+
+    /// An event that says only where the follower stands.
+    fn bare(&self, name: &str) -> Event {
+        Event::default().event(name).id(self.at.to_text()).data("{}")
+    }
+}
+
+/// Reads off the runtime's threads.
+async fn read<T: Send + 'static>(
+    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+) -> Result<T, String> {
+    let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
+    done.map_err(|error| error.to_string())
+}

@@ -1,0 +1,272 @@
+//! Problem documents (RFC 9457): the one form in which the API says no.
+//!
+//! Invariant: every refusal names a kind from [`Kind`], which fixes its status; scripts depend on
+//! both.
+
+use axum::Json;
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+use warbler_store::engine::EngineError;
+use warbler_store::id::InvalidId;
+use warbler_store::name::InvalidName;
+use warbler_store::reader::ReadError;
+use warbler_store::replica::PostError;
+
+use super::wire::Missing;
+use crate::space::SubmitError;
+
+/// What stands before a kind's name in `type`.
+const TYPE_PREFIX: &str = "urn:warbler:problem:";
+/// When to come again after `busy`, in seconds.
+const RETRY_AFTER_SECONDS: &str = "1";
+
+/// What is wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Kind {
+    UnknownSpace,
+    UnknownConversation,
+    UnknownMessage,
+    InvalidId,
+    InvalidName,
+    InvalidBody,
+    BodyTooLarge,
+    InvalidRequest,
+    UnsupportedMediaType,
+    RequestTimeout,
+    KeyReused,
+    KeyTaken,
+    Busy,
+    OutcomeUnknown,
+    Behind,
+    InvalidSession,
+    NotFound,
+    MethodNotAllowed,
+    DurabilityImpossible,
+    FutureTime,
+    ForbiddenHost,
+    ForbiddenOrigin,
+    Internal,
+}
+
+impl Kind {
+    /// Its name, its status, and its title.
+    const fn row(self) -> (&'static str, StatusCode, &'static str) {
+        use StatusCode as S;
+        match self {
+            Self::UnknownSpace => ("unknown-space", S::NOT_FOUND, "There is no such space here"),
+            Self::UnknownConversation => {
+                ("unknown-conversation", S::NOT_FOUND, "There is no such conversation here")
+            }
+            Self::UnknownMessage => {
+                ("unknown-message", S::NOT_FOUND, "There is no such message here")
+            }
+            Self::InvalidId => ("invalid-id", S::BAD_REQUEST, "An id is malformed"),
+            Self::InvalidName => ("invalid-name", S::BAD_REQUEST, "A name is not allowed"),
+            Self::InvalidBody => ("invalid-body", S::BAD_REQUEST, "The body is not allowed"),
+            Self::BodyTooLarge => ("body-too-large", S::PAYLOAD_TOO_LARGE, "The body is too large"),
+            Self::InvalidRequest => ("invalid-request", S::BAD_REQUEST, "The request is malformed"),
+            Self::UnsupportedMediaType => {
+                ("unsupported-media-type", S::UNSUPPORTED_MEDIA_TYPE, "The request is not JSON")
+            }
+            Self::RequestTimeout => {
+                ("request-timeout", S::REQUEST_TIMEOUT, "The request came too slowly")
+            }
+            Self::KeyReused => (
+                "key-reused",
+                S::UNPROCESSABLE_ENTITY,
+                "The idempotency key was used for another message",
+            ),
+            Self::KeyTaken => ("key-taken", S::CONFLICT, "The idempotency key cannot be used"),
+            Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "The node is busy"),
+            Self::OutcomeUnknown => {
+                ("outcome-unknown", S::INTERNAL_SERVER_ERROR, "The outcome is unknown")
+            }
+            Self::Behind => ("behind", S::CONFLICT, "The node is behind the session"),
+            Self::InvalidSession => {
+                ("invalid-session", S::BAD_REQUEST, "The session token is not one of this space")
+            }
+            Self::NotFound => ("not-found", S::NOT_FOUND, "There is nothing at this path"),
+            Self::MethodNotAllowed => {
+                ("method-not-allowed", S::METHOD_NOT_ALLOWED, "The path has no such method")
+            }
+            Self::DurabilityImpossible => (
+                "durability-impossible",
+                S::BAD_REQUEST,
+                "The space has not as many regions as that",
+            ),
+            Self::FutureTime => {
+                ("future-time", S::UNPROCESSABLE_ENTITY, "The time given lies in the future")
+            }
+            Self::ForbiddenHost => {
+                ("forbidden-host", S::FORBIDDEN, "The host asked for is not this machine")
+            }
+            Self::ForbiddenOrigin => {
+                ("forbidden-origin", S::FORBIDDEN, "Pages of other sites may not use this node")
+            }
+            Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The node failed"),
+        }
+    }
+}
+
+/// A refusal.
+#[derive(Debug, Clone)]
+pub(super) struct Problem {
+    kind: Kind,
+    detail: String,
+    hint: Option<String>,
+    /// For `behind`: what is missing, and the token of what is held.
+    behind: Option<(Vec<Missing>, String)>,
+}
+
+#[derive(Serialize)]
+struct Document<'a> {
+    #[serde(rename = "type")]
+    kind: String,
+    title: &'static str,
+    status: u16,
+    detail: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    hint: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    missing: Option<&'a [Missing]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    session: Option<&'a str>,
+}
+
+impl Problem {
+    pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
+        Self { kind, detail: detail.into(), hint: None, behind: None }
+    }
+
+    pub(super) fn hint(self, hint: impl Into<String>) -> Self {
+        Self { hint: Some(hint.into()), ..self }
+    }
+
+    /// The node lacks `missing`; `session` is the token of what it holds.
+    pub(super) fn behind(detail: String, missing: Vec<Missing>, session: String) -> Self {
+        let behind = Some((missing, session));
+        Self { behind, ..Self::new(Kind::Behind, detail) }.hint(
+            "wait and ask again, ask another region, or go on with the token in `session`, which \
+             has seen less",
+        )
+    }
+
+    /// What is kept of a request nobody can tell.
+    pub(super) fn outcome_unknown(detail: impl Into<String>) -> Self {
+        Self::new(Kind::OutcomeUnknown, detail).hint("retry with the same Idempotency-Key")
+    }
+
+    pub(super) fn internal(detail: impl std::fmt::Display) -> Self {
+        tracing::error!(%detail, "a request failed");
+        Self::new(Kind::Internal, detail.to_string())
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let (name, status, title) = self.kind.row();
+        let document = Document {
+            kind: format!("{TYPE_PREFIX}{name}"),
+            title,
+            status: status.as_u16(),
+            detail: &self.detail,
+            hint: self.hint.as_deref(),
+            missing: self.behind.as_ref().map(|(missing, _)| &missing[..]),
+            session: self.behind.as_ref().map(|(_, session)| &session[..]),
+        };
+        let mut response = (status, Json(document)).into_response();
+        let mut set = |name: HeaderName, value| {
+            response.headers_mut().insert(name, HeaderValue::from_static(value));
+        };
+        set(header::CONTENT_TYPE, "application/problem+json");
+        set(header::CACHE_CONTROL, "no-store");
+        if self.kind == Kind::Busy {
+            set(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        }
+        response
+    }
+}
+
+impl From<InvalidName> for Problem {
+    fn from(error: InvalidName) -> Self {
+        Self::new(Kind::InvalidName, error.to_string())
+    }
+}
+
+impl From<InvalidId> for Problem {
+    fn from(error: InvalidId) -> Self {
+        Self::new(Kind::InvalidId, error.to_string())
+    }
+}
+
+impl From<EngineError> for Problem {
+    fn from(error: EngineError) -> Self {
+        Self::internal(error)
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(error: ReadError) -> Self {
+        match error {
+            ReadError::UnknownConversation(_) => unknown_conversation(error),
+            ReadError::Engine(error) => error.into(),
+        }
+    }
+}
+
+impl From<SubmitError> for Problem {
+    fn from(error: SubmitError) -> Self {
+        match error {
+            SubmitError::Busy => Self::new(Kind::Busy, error.to_string()),
+            SubmitError::OutcomeUnknown => Self::outcome_unknown(error.to_string()),
+        }
+    }
+}
+
+impl From<PostError> for Problem {
+    fn from(error: PostError) -> Self {
+        let kind = match error {
+            PostError::UnknownConversation(_) => return unknown_conversation(error),
+            PostError::UnknownMessage(_) => Kind::UnknownMessage,
+            PostError::EmptyBody => Kind::InvalidBody,
+            PostError::BodyTooLarge(_) => Kind::BodyTooLarge,
+            PostError::KeyLength(_) => Kind::InvalidRequest,
+            PostError::KeyReused(_) => {
+                return Self::new(Kind::KeyReused, error.to_string())
+                    .hint("a new message needs a new Idempotency-Key");
+            }
+            PostError::TailTaken => Kind::KeyTaken,
+            PostError::FutureTime => Kind::FutureTime,
+            PostError::Replica(_) => return Self::outcome_unknown(error.to_string()),
+        };
+        Self::new(kind, error.to_string())
+    }
+}
+
+fn unknown_conversation(error: impl std::fmt::Display) -> Problem {
+    Problem::new(Kind::UnknownConversation, error.to_string()).hint(
+        "create it with POST /v1/spaces/{space}/conversations; one that was just created in \
+         another region is there as soon as it has arrived, or use its session token",
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_mailbox_is_answered_busy_with_a_time_to_come_again() {
+        let response = Problem::from(SubmitError::Busy).into_response();
+        assert_eq!(response.status(), StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(response.headers()[header::RETRY_AFTER], "1");
+        assert_eq!(response.headers()[header::CONTENT_TYPE], "application/problem+json");
+    }
+
+    #[test]
+    fn an_unknown_outcome_asks_for_a_retry_with_the_same_key() {
+        let problem = Problem::from(SubmitError::OutcomeUnknown);
+        assert_eq!(problem.kind, Kind::OutcomeUnknown);
+        assert_eq!(problem.hint.as_deref(), Some("retry with the same Idempotency-Key"));
+    }
+}

@@ -1,0 +1,16 @@
+//! Nodes in one process, on real sockets and real stores, seen through their API.
+
+#[path = "node/convergence.rs"]
+mod convergence;
+#[path = "node/following.rs"]
+mod following;
+#[path = "node/requests.rs"]
+mod requests;
+#[path = "node/sessions.rs"]
+mod sessions;
+#[path = "node/starting.rs"]
+mod starting;
+#[path = "node/stream.rs"]
+mod stream;
+#[path = "node/world.rs"]
+mod world;

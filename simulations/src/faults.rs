@@ -1,0 +1,92 @@
+//! What can go wrong in a run: each seed draws its own mix.
+//!
+//! Swarm testing (Groce et al., 2012): a run in which everything goes wrong at once hides what a
+//! run of few faults shows, so each seed switches most kinds off and draws the rates of the rest.
+//! Invariant: once calm, nothing here has an effect any more.
+
+use crate::dice::Dice;
+use crate::mutant::Mutant;
+
+/// A stretch of milliseconds.
+pub type Stretch = (u64, u64);
+
+/// The mix of a seed. Rates are per mille; 0 is off.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Faults {
+    /// Frames lost.
+    pub loss: u64,
+    /// Frames doubled.
+    pub copies: u64,
+    /// Frames held back so that later ones pass them.
+    pub disorder: u64,
+    /// Bytes a millisecond that a link carries one way; 0 is without bound.
+    pub bandwidth: u64,
+    /// Partitions in the run.
+    pub partitions: u64,
+    /// Of those, how many are one-way.
+    pub one_way: u64,
+    /// Of frames that meet a partition, how many wait for its end instead of being lost.
+    pub clogged: u64,
+    /// Crashes in the run.
+    pub crashes: u64,
+    /// Writes that fail in the run.
+    pub torn_writes: u64,
+    /// Stretches in which a node stands still.
+    pub pauses: u64,
+    /// Jumps of wall clocks in the run.
+    pub clock_jumps: u64,
+    /// How far wall clocks are apart, in milliseconds.
+    pub skew: u64,
+    /// How much faster or slower clocks run, in millionths.
+    pub drift: u64,
+    /// Whether one node's clock is further off than ids are believed.
+    pub wild_clock: bool,
+    /// How long a flush takes, in microseconds.
+    pub flush: Stretch,
+    /// How long inputs are gathered before a batch is ended, in microseconds.
+    pub gather: u64,
+    /// Bytes of documents that a replica keeps open.
+    pub document_cache_bytes: usize,
+}
+
+impl Faults {
+    /// The mix of a seed.
+    pub(crate) fn draw(dice: &mut Dice, mutant: Option<Mutant>) -> Self {
+        let mut some = |chance: u64, least: u64, most: u64| {
+            let drawn = dice.between(least, most);
+            if dice.chance(chance) { drawn } else { 0 }
+        };
+        let mut faults = Self {
+            loss: some(500, 5, 150),
+            copies: some(400, 5, 150),
+            disorder: some(400, 10, 300),
+            bandwidth: some(200, 20, 2_000),
+            partitions: some(600, 1, 8),
+            one_way: some(500, 200, 1_000),
+            clogged: some(500, 300, 1_000),
+            crashes: some(600, 1, 8),
+            torn_writes: some(300, 1, 4),
+            pauses: some(300, 1, 5),
+            clock_jumps: some(300, 1, 5),
+            skew: some(500, 10, 20_000),
+            drift: some(300, 10, 1_000),
+            wild_clock: some(150, 1, 1) > 0,
+            flush: (100, 4_000 + some(250, 10_000, 400_000)),
+            gather: some(700, 100, 5_000),
+            document_cache_bytes: 64 << 20,
+        };
+        if some(300, 1, 1) > 0 {
+            faults.document_cache_bytes = 16 << 10;
+        }
+        if let Some(mutant) = mutant {
+            mutant.provoke(&mut faults);
+        }
+        faults
+    }
+
+    /// Switches off everything that a network or a machine does to a run.
+    pub(crate) fn calm(&mut self) {
+        (self.loss, self.copies, self.disorder, self.bandwidth) = (0, 0, 0, 0);
+        self.flush = (100, 4_000);
+    }
+}

@@ -1,0 +1,65 @@
+//! Opening a store: whose it is, and of which format.
+
+use crate::engine::{Batch, Engine, EngineError};
+use crate::id::NodeId;
+use crate::tables::{self, FORMAT_VERSION, FormatRow, NodeRow};
+
+/// Why a store may not be used.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum OpenError {
+    /// It was written by a later version of Warbler.
+    #[error("the store has format {found}, this version knows formats up to {FORMAT_VERSION}")]
+    Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// It is another node's.
+    #[error("the store belongs to node {found}, this node is {expected}")]
+    OtherNode {
+        /// Whose it is.
+        found: NodeId,
+        /// Whose it should be.
+        expected: NodeId,
+    },
+    /// The engine failed or holds damaged rows.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
+}
+
+impl OpenError {
+    /// What to do now, if there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Newer { .. } => Some("start it with the later version of warbler".to_owned()),
+            Self::OtherNode { .. } => {
+                Some("bring back the key that belongs to this store".to_owned())
+            }
+            Self::Engine(_) => None,
+        }
+    }
+}
+
+/// Makes an empty store `node`'s, or checks that it is.
+///
+/// # Errors
+/// When it is another node's or of a newer format; then nothing was written.
+pub fn claim(engine: &dyn Engine, node: NodeId) -> Result<(), OpenError> {
+    if let Some(FormatRow { version }) = tables::get(engine, &())? {
+        if version > FORMAT_VERSION {
+            return Err(OpenError::Newer { found: version });
+        }
+        let owner: Option<NodeRow> = tables::get(engine, &())?;
+        return match owner {
+            Some(NodeRow { node: found }) if found != node => {
+                Err(OpenError::OtherNode { found, expected: node })
+            }
+            Some(_) => Ok(()),
+            None => Err(EngineError::Damaged("the store names no owner".to_owned()).into()),
+        };
+    }
+    let mut batch = Batch::default();
+    tables::put(&mut batch, &(), &FormatRow { version: FORMAT_VERSION });
+    tables::put(&mut batch, &(), &NodeRow { node });
+    Ok(engine.persist(&batch)?)
+}

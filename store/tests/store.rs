@@ -1,0 +1,23 @@
+//! The store as its callers see it: replicas, readers and logs on real engines. Stories first,
+//! then the property that the rest stands on, then everything that must be refused.
+
+#[path = "store/convergence.rs"]
+mod convergence;
+#[path = "store/copies.rs"]
+mod copies;
+#[path = "store/damage.rs"]
+mod damage;
+#[path = "store/forge.rs"]
+mod forge;
+#[path = "store/format.rs"]
+mod format;
+#[path = "store/node.rs"]
+mod node;
+#[path = "store/posting.rs"]
+mod posting;
+#[path = "store/reading.rs"]
+mod reading;
+#[path = "store/refusals.rs"]
+mod refusals;
+#[path = "store/restarts.rs"]
+mod restarts;

@@ -1,0 +1,172 @@
+//! Restarts, crashes and dropped documents: a run leaves what it persisted, and nothing else.
+
+use std::sync::Arc;
+
+use warbler_store::engine::{Engine, EngineError, MemoryEngine, RocksEngine, SharedEngine};
+use warbler_store::replica::NewMessage;
+
+use crate::node::{Node, ROOMY, TINY, keyed, name, node, nodes, says};
+
+#[test]
+fn a_restart_shows_what_was_there_before_and_writes_under_a_new_origin() {
+    let mut oslo = node();
+    oslo.post(says("before"));
+    oslo.persist();
+    let before = oslo.state();
+    let origin = oslo.replica.writer().origin;
+
+    oslo.restart();
+    assert_eq!(oslo.state(), before);
+    assert!(!oslo.replica.has_work());
+    assert!(oslo.seal().is_none(), "a run that writes nothing leaves no origin");
+
+    oslo.post(says("after"));
+    oslo.persist();
+    assert_eq!(oslo.texts("general"), ["before", "after"]);
+    let vector = oslo.reader.vector().expect("reads");
+    assert_eq!(vector.get(origin), before.vector.get(origin), "the old log has ended");
+    assert_eq!(vector.get(oslo.replica.writer().origin), 2, "its origin record and the post");
+    assert_eq!(vector.len(), 2);
+}
+
+#[test]
+fn the_first_entry_of_a_run_names_node_region_and_start() {
+    let oslo = node();
+    let origins = oslo.reader.origins().expect("reads");
+    let row = &origins[&oslo.replica.writer().origin];
+    assert_eq!((row.node, &row.region), (oslo.replica.writer().node, &name("oslo")));
+    assert_eq!((row.seq, row.depth), (2, 2), "the origin record and the conversation");
+}
+
+#[test]
+fn a_crash_loses_what_was_not_persisted_and_nothing_else() {
+    let disk = MemoryEngine::new();
+    let mut oslo = Node::on(Arc::new(disk.clone()), 1, ROOMY);
+    oslo.create("general");
+    oslo.post(keyed("1", "kept"));
+    oslo.persist();
+    let kept = oslo.state();
+
+    oslo.post(keyed("2", "sealed"));
+    let sealed = oslo.seal().expect("a batch");
+    oslo.post(keyed("3", "taken in"));
+    disk.tear_next(false);
+    let torn = disk.persist(&sealed.batch);
+    assert!(torn.is_err(), "the power went");
+    disk.crash();
+    oslo.restart();
+    assert_eq!(oslo.state(), kept);
+
+    let retry = oslo.try_post(keyed("2", "sealed")).expect("is accepted");
+    assert!(!retry.retried, "the client's retry posts it again");
+    oslo.persist();
+    assert_eq!(oslo.texts("general"), ["kept", "sealed"]);
+}
+
+/// A failed write has an unknown outcome: here it did reach the disk.
+#[test]
+fn a_write_that_failed_but_reached_the_disk_is_found_by_the_retry() {
+    let disk = MemoryEngine::new();
+    let mut oslo = Node::on(Arc::new(disk.clone()), 1, ROOMY);
+    oslo.create("general");
+    let first = oslo.post(keyed("1", "hello"));
+    let sealed = oslo.seal().expect("a batch");
+    disk.tear_next(true);
+    assert!(disk.persist(&sealed.batch).is_err());
+    assert!(matches!(disk.persist(&sealed.batch), Err(EngineError::Failed(_))), "it stays closed");
+    disk.crash();
+    oslo.restart();
+
+    let retry = oslo.try_post(keyed("1", "hello")).expect("is accepted");
+    assert_eq!((retry.id, retry.retried), (first, true));
+    assert_eq!(oslo.texts("general"), ["hello"]);
+}
+
+/// Three conversations written in turn by two nodes, each document dropped whenever another is
+/// touched: same entries, same state as with room for all.
+#[test]
+fn documents_that_are_dropped_and_loaded_again_behave_the_same() {
+    let run = |cache_bytes: usize| {
+        let disk = || Arc::new(MemoryEngine::new());
+        let mut oslo = Node::on(disk(), 1, cache_bytes);
+        let mut tokyo = Node::on(disk(), 2, cache_bytes);
+        for conversation in ["a", "b", "c"] {
+            oslo.create(conversation);
+        }
+        for round in 0..20 {
+            let conversation = name(["a", "b", "c"][round % 3]);
+            let message = |who| NewMessage {
+                conversation: conversation.clone(),
+                ..keyed(&format!("{who}{round}"), &format!("{who} {round}"))
+            };
+            oslo.post(message("oslo"));
+            if round % 4 == 0 {
+                // Sealed twice before the first is written: pending changes must be found too.
+                let first = oslo.seal().expect("a batch");
+                oslo.create("d");
+                oslo.post(message("again"));
+                let second = oslo.seal().expect("a batch");
+                oslo.write(&first);
+                oslo.write(&second);
+            }
+            oslo.persist();
+            tokyo.pull(&oslo);
+            tokyo.post(message("tokyo"));
+            tokyo.persist();
+            oslo.pull(&tokyo);
+        }
+        oslo.persist();
+        assert_eq!(oslo.state(), tokyo.state());
+        (oslo.state(), oslo.parcels())
+    };
+    assert_eq!(run(TINY), run(ROOMY));
+}
+
+#[test]
+fn a_run_on_rocksdb_is_found_again_by_the_next() {
+    let directory = tempfile::tempdir().expect("a directory");
+    let open = || -> SharedEngine {
+        Arc::new(RocksEngine::open(directory.path()).expect("opens"))
+    };
+    let mut oslo = Node::on(open(), 1, TINY);
+    oslo.create("general");
+    for place in 0..600 {
+        oslo.post(keyed(&place.to_string(), &format!("message {place}")));
+        if place % 50 == 0 {
+            oslo.persist();
+        }
+    }
+    oslo.persist();
+    let before = oslo.state();
+    let parcels = oslo.parcels();
+    drop(oslo);
+
+    let mut again = Node::on(open(), 2, TINY);
+    assert_eq!(again.state(), before);
+    assert_eq!(again.parcels(), parcels);
+    let retry = again.try_post(keyed("3", "message 3")).expect("is accepted");
+    assert!(retry.retried);
+
+    // And a node that hears it all from this one shows the same.
+    let mut tokyo = Node::new(3);
+    tokyo.pull(&again);
+    tokyo.persist();
+    assert_eq!(tokyo.state(), before);
+}
+
+#[test]
+fn batches_that_wait_for_the_disk_are_read_through() {
+    let mut nodes = nodes(1);
+    let oslo = &mut nodes[0];
+    let first = oslo.post(keyed("1", "one"));
+    let one = oslo.seal().expect("a batch");
+    let answer = oslo.post(NewMessage { reply_to: Some(first), ..keyed("2", "two") });
+    let two = oslo.seal().expect("a batch");
+    assert!(oslo.try_post(keyed("1", "one")).expect("is accepted").retried);
+    assert!(oslo.try_post(keyed("2", "two")).expect("is accepted").retried);
+    assert!(first < answer);
+    oslo.write(&one);
+    assert_eq!(oslo.texts("general"), ["one"]);
+    oslo.write(&two);
+    assert_eq!(oslo.texts("general"), ["one", "two"]);
+}
