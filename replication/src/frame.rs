@@ -271,6 +271,7 @@ mod tests {
         let vector = hex(Frame::Vector { whole: true, held: vec![held] });
         assert_eq!(vector, format!("010101{}ac02{}", "02".repeat(16), "03".repeat(8)));
         let parcel = Parcel { origin: OriginId([2; 16]), seq: 7, entry: vec![9], chain: [4; 8], bodies: vec![] };
-        assert_eq!(hex(Frame::Entries(vec![parcel])), format!("0401{}0701010904040404040404040400", "02".repeat(16)));
+        let expected = ["0401", &"02".repeat(16), "0701", "0109", &"04".repeat(8), "00"];
+        assert_eq!(hex(Frame::Entries(vec![parcel])), expected.concat());
     }
 }

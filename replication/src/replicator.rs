@@ -257,6 +257,7 @@ impl Replicator {
         self.tell_all();
         self.answer_commands(now);
         self.seal();
+        self.pull_missing(now);
     }
 
     /// Time has passed: call at the time of the last [`Output::WakeAt`], or earlier.

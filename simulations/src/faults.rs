@@ -75,7 +75,7 @@ impl Faults {
             gather: some(700, 100, 5_000),
             document_cache_bytes: 64 << 20,
         };
-        if some(300, 1, 1) > 0 {
+        if some(100, 1, 1) > 0 {
             faults.document_cache_bytes = 16 << 10;
         }
         if let Some(mutant) = mutant {

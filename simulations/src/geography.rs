@@ -4,16 +4,8 @@
 //! delay from here to there is the delay from there to here.
 
 /// The regions of a world, in the order in which worlds grow.
-pub(crate) const REGIONS: [&str; 8] = [
-    "eu-west",
-    "us-east",
-    "ap-south",
-    "sa-east",
-    "ap-northeast",
-    "us-west",
-    "af-south",
-    "au-east",
-];
+pub(crate) const REGIONS: [&str; 8] =
+    ["eu-west", "us-east", "ap-south", "sa-east", "ap-northeast", "us-west", "af-south", "au-east"];
 
 /// One-way delays in milliseconds, of each region to those before it.
 const DELAYS_MILLIS: [&[u64]; REGIONS.len()] = [

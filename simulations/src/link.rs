@@ -109,8 +109,8 @@ impl Link {
         let delay = self.delay(dice);
         let way = self.way_from(node);
         let mut leaves = now;
-        if faults.bandwidth > 0 {
-            leaves = way.busy.max(now) + bytes as u64 * 1_000 / faults.bandwidth;
+        if let Some(busy) = (bytes as u64 * 1_000).checked_div(faults.bandwidth) {
+            leaves = way.busy.max(now) + busy;
             way.busy = leaves;
         }
         if dice.chance(faults.disorder) {

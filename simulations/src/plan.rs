@@ -45,7 +45,10 @@ impl fmt::Display for InvalidPlan {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Nodes(nodes) => {
-                write!(out, "{nodes} nodes are asked for, {LEAST_NODES} to {MOST_NODES} are possible")
+                write!(
+                    out,
+                    "{nodes} nodes are asked for, {LEAST_NODES} to {MOST_NODES} are possible"
+                )
             }
             Self::Seconds(seconds) => {
                 write!(out, "{seconds} seconds are asked for, 1 to {MOST_SECONDS} are possible")

@@ -59,7 +59,8 @@ fn a_run_is_a_function_of_its_seed() {
 fn who_listens_hears_the_story_and_changes_nothing() {
     let mut lines = Vec::new();
     let mut listen = |line: &str| lines.push(line.to_owned());
-    let heard = Plan::new(5, 3).run(Some(&mut listen)).unwrap_or_else(|failure| panic!("{failure}"));
+    let heard =
+        Plan::new(5, 3).run(Some(&mut listen)).unwrap_or_else(|failure| panic!("{failure}"));
     let unheard = Plan::new(5, 3).run(None).unwrap_or_else(|failure| panic!("{failure}"));
     assert_eq!(heard, unheard);
     assert!(lines.iter().any(|line| line.contains("acknowledges")), "{lines:?}");

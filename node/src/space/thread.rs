@@ -127,8 +127,9 @@ impl SpaceThread {
                 self.replicator.handle_wake(now);
             }
             self.replicator.handle_idle(now);
-            wake = self.drain();
+            // Before the answers go out: who has one finds what it says in the state, too.
             self.report();
+            wake = self.drain();
         }
         tracing::debug!(space = %self.wiring.space, "the replica thread ends");
     }

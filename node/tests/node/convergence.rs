@@ -94,15 +94,20 @@ async fn durability_says_in_which_regions_a_post_really_is() {
     // With a second region the same is reached, and says so: also for the retry of the first.
     let america = world.start("us-east").await;
     let both = json!({"asked": 2, "reached": 2, "regions": ["eu-west", "us-east"]});
-    let reached = europe.post(&format!("{MESSAGES}?durability=2"), &message("two")).await;
-    assert_eq!((reached.status, &reached.body["durability"]), (StatusCode::CREATED, &both));
+    let reached =
+        europe.post(&format!("{MESSAGES}?durability=2&timeout_ms=30000"), &message("two")).await;
+    assert_eq!(
+        (reached.status, &reached.body["durability"]),
+        (StatusCode::CREATED, &both),
+        "{reached:?}"
+    );
     assert!(america.bodies().await.contains(&"two".to_owned()), "it is durable there");
     let retry = europe
-        .request(Method::POST, &format!("{MESSAGES}?durability=majority"))
+        .request(Method::POST, &format!("{MESSAGES}?durability=majority&timeout_ms=30000"))
         .header("idempotency-key", "k1")
         .json(&message("alone"));
     let retry = answer(retry).await;
-    assert_eq!((retry.status, &retry.body["durability"]), (StatusCode::OK, &both));
+    assert_eq!((retry.status, &retry.body["durability"]), (StatusCode::OK, &both), "{retry:?}");
     assert_eq!(retry.body["id"], alone.body["id"]);
 
     let begun = std::time::Instant::now();

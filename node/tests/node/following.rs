@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 
 use reqwest::{Method, StatusCode};
 use serde_json::json;
+use tokio::sync::watch;
 
 use crate::stream::{Event, Stream};
 use crate::world::{DEADLINE, MESSAGES, Region, World, converged, message, text};
@@ -93,20 +94,24 @@ async fn a_stream_that_opens_while_posts_rain_passes_from_log_to_live_without_a_
     europe.create("general").await;
     converged(&[&europe, &america]).await;
     let begin = europe.get("/conversations").await.session().to_owned();
+    let (said, heard) = watch::channel(0);
     let rain = async {
         for number in 0..300 {
             europe.say(&number.to_string()).await;
+            said.send_replace(number);
         }
     };
     let expected: Vec<String> = (0..300).map(|number| number.to_string()).collect();
-    let follow = async |region: &Region| {
-        for _ in 0..15 {
-            let mut resumed = region.follow(&format!("?session={begin}")).await;
-            assert_eq!(resumed.bodies(300).await, expected);
+    // Every few posts another stream opens, in both regions, with ever more to catch up on.
+    let streams = (0..300).step_by(6).map(|start| {
+        let (mut heard, region) = (heard.clone(), if start % 4 == 0 { &europe } else { &america });
+        let (query, expected) = (format!("?session={begin}"), &expected);
+        async move {
+            heard.wait_for(|said| *said >= start).await.expect("it rains");
+            assert_eq!(region.follow(&query).await.bodies(300).await, *expected, "from {start}");
         }
-    };
-    // Many of each open while it rains; the last ones find it all in the log.
-    tokio::join!(rain, follow(&europe), follow(&america), follow(&america));
+    });
+    tokio::join!(rain, futures_util::future::join_all(streams));
 }
 
 #[tokio::test(flavor = "multi_thread")]

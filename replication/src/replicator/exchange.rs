@@ -88,7 +88,10 @@ impl Replicator {
     ) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
         let ours = self.replica.durable();
-        let comparable = projection == PROJECTION_VERSION && vector == ours.vector.digest();
+        // At an equal vector over a forked log other entries are held.
+        let comparable = projection == PROJECTION_VERSION
+            && vector == ours.vector.digest()
+            && session.forked.is_empty();
         if comparable {
             let differing = (space != ours.digest).then_some((space, ours.digest));
             if let Some((theirs, ours)) = differing

@@ -26,6 +26,9 @@ const BUDGET_BYTES: u32 = 1 << 20;
 /// The most bytes of entries sent for one pull, whatever was asked: 4 MiB.
 const MAX_BUDGET_BYTES: u32 = 4 << 20;
 
+/// Bytes in the batch that is being built above which nothing more is pulled: 8 MiB.
+const MAX_UNWRITTEN_BYTES: usize = 8 << 20;
+
 /// What is known to be missing.
 #[derive(Default)]
 pub(super) struct Pulls {
@@ -39,7 +42,8 @@ pub(super) struct Pulls {
 impl Replicator {
     /// Asks for what peers hold and this node does not.
     pub(super) fn pull_missing(&mut self, now: Now) {
-        if self.failed {
+        // A disk that does not keep up must not fill the memory: pulling goes on after a write.
+        if self.failed || self.replica.building_bytes() > MAX_UNWRITTEN_BYTES {
             return;
         }
         self.pulls.due = None;

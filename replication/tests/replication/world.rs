@@ -264,6 +264,8 @@ impl World {
             self.happen(event);
         } else {
             self.input(sleeper, |station, now| station.replicator.handle_wake(now));
+            let wake = self.stations[&sleeper].wake;
+            assert!(wake > self.now, "it wants to be woken at once, for ever");
         }
         true
     }
@@ -317,6 +319,7 @@ impl World {
         assert!(points.windows(2).all(|pair| pair[0] == pair[1]), "they differ: {points:?}");
         let texts: Vec<_> = connected.iter().map(|id| self.stations[id].texts()).collect();
         assert!(texts.windows(2).all(|pair| pair[0] == pair[1]), "they differ: {texts:?}");
+        self.sent.clear();
     }
 
     fn point(&self, id: NodeId) -> Point {

@@ -3,6 +3,8 @@
 //! Knows the command line and the terminal; what a run is, the library knows. Invariant: the last
 //! line is `N passed, M failed`, and the exit code is 1 exactly when something failed.
 
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a program talks to its terminal")]
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::panic::catch_unwind;
@@ -69,7 +71,7 @@ impl Arguments {
     fn is_run_twice(&self, seed: u64) -> bool {
         let range = self.range();
         let length = range.end.saturating_sub(range.start);
-        self.twice || length <= SHORT_RANGE || seed % EVERY == 0
+        self.twice || length <= SHORT_RANGE || seed.is_multiple_of(EVERY)
     }
 
     /// The one command that repeats a run.
@@ -180,7 +182,7 @@ impl Tally {
                 counts.slowest_millis = counts.slowest_millis.max(story.converged_millis);
                 if arguments.seed.is_some() {
                     print_story(&arguments.plan(seed), &story);
-                } else if counts.passed % EVERY == 0 {
+                } else if counts.passed.is_multiple_of(EVERY) {
                     println!("{} seeds passed, {} posts", counts.passed, counts.posts);
                 }
             }
@@ -203,10 +205,18 @@ impl Tally {
 
 fn print_story(plan: &Plan, story: &Story) {
     let seconds = story.virtual_millis as f64 / 1_000.0;
-    println!("seed {}: {} nodes, {seconds:.1} virtual seconds, {} events", plan.seed, plan.nodes, story.events);
+    println!(
+        "seed {}: {} nodes, {seconds:.1} virtual seconds, {} events",
+        plan.seed, plan.nodes, story.events
+    );
     println!(
         "  people    {} posts, {} acknowledged ({} in several regions), {} retries, {} pages, {} resumes",
-        story.posts, story.acknowledged, story.acknowledged_wider, story.retries, story.pages, story.resumes
+        story.posts,
+        story.acknowledged,
+        story.acknowledged_wider,
+        story.retries,
+        story.pages,
+        story.resumes
     );
     println!(
         "  trouble   {} crashes, {} torn writes, {} pauses, {} clock jumps, {} partitions",

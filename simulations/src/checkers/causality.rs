@@ -150,9 +150,9 @@ impl Causality {
     pub(crate) fn honours(&self, node: usize, covered: &PostSet) -> Result<(), Broken> {
         match covered.first_missing_in(&self.sights[node].readable) {
             None => Ok(()),
-            Some(post) => {
-                broken(format!("node {node} covers a token and lacks post {post} that it stands for"))
-            }
+            Some(post) => broken(format!(
+                "node {node} covers a token and lacks post {post} that it stands for"
+            )),
         }
     }
 
@@ -168,7 +168,9 @@ impl Causality {
         for id in messages.chain(applied.aliases.iter().map(|(_, alias, _)| *alias)) {
             let post = ledger.place_of(id)?;
             let Some(past) = self.pasts.get(&(origin, post)) else {
-                return broken(format!("{id} is in the log of {origin}, which was never asked for it"));
+                return broken(format!(
+                    "{id} is in the log of {origin}, which was never asked for it"
+                ));
             };
             if let Some(missing) = past.first_missing_in(seen) {
                 let words = &ledger.post(missing).key;

@@ -4,7 +4,7 @@
 //! crash and never acknowledged may show afterwards; the reverse may not.
 
 use warbler_store::entry::Parcel;
-use warbler_store::id::{Millis, MessageId};
+use warbler_store::id::{MessageId, Millis};
 use warbler_store::reader::Reader;
 use warbler_store::vector::VersionVector;
 

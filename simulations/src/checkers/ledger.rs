@@ -99,9 +99,10 @@ impl Ledger {
 
     /// The post that an id belongs to.
     pub(crate) fn place_of(&self, id: MessageId) -> Result<usize, Broken> {
-        self.by_tail.get(&id.tail()).copied().ok_or_else(|| {
-            Broken::new(Promise::Uniqueness, format!("nobody posted message {id}"))
-        })
+        self.by_tail
+            .get(&id.tail())
+            .copied()
+            .ok_or_else(|| Broken::new(Promise::Uniqueness, format!("nobody posted message {id}")))
     }
 
     /// Compares a message with the post at `place`: every word must be its author's.

@@ -88,6 +88,7 @@ mod tests {
             origin: OriginId([1; 16]),
             seq: 1,
             entry: vec![word],
+            chain: [0; 8],
             bodies: Vec::new(),
         };
         let mut checker = Uniqueness::default();

@@ -375,7 +375,10 @@ impl World<'_> {
             for message in &page.messages {
                 let post = self.checkers.ledger.place_of(message.id)?;
                 if !readable.contains(post) {
-                    return broken(format!("node {at} shows {}, which came in no batch", message.id));
+                    return broken(format!(
+                        "node {at} shows {}, which came in no batch",
+                        message.id
+                    ));
                 }
                 self.clients[client].remember(conversation, post, message.id);
             }
@@ -389,7 +392,9 @@ impl World<'_> {
                 if read == expected {
                     return Ok(());
                 }
-                return broken(format!("node {at} shows {read} of {expected} messages of `{name}`"));
+                return broken(format!(
+                    "node {at} shows {read} of {expected} messages of `{name}`"
+                ));
             };
             range = Range::Before(first.id);
         }
@@ -410,8 +415,7 @@ impl World<'_> {
             return Ok(());
         }
         story.resumes += 1;
-        let applied =
-            reader.applied_between(&client.token, &until, usize::MAX).map_err(cannot)?;
+        let applied = reader.applied_between(&client.token, &until, usize::MAX).map_err(cannot)?;
         checkers.causality.resumed(client.at, &client.covered, &applied, &checkers.ledger)?;
         client.token = until;
         client.covered.merge(checkers.causality.readable(client.at));

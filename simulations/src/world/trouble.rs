@@ -63,7 +63,11 @@ impl World<'_> {
     fn any_running(&mut self) -> Option<usize> {
         let running: Vec<usize> =
             (0..self.plan.nodes).filter(|node| self.nodes[*node].is_running()).collect();
-        if running.is_empty() { None } else { Some(running[self.dice.trouble.index(running.len())]) }
+        if running.is_empty() {
+            None
+        } else {
+            Some(running[self.dice.trouble.index(running.len())])
+        }
     }
 
     pub(super) fn crash_any(&mut self) -> Step {
@@ -101,10 +105,8 @@ impl World<'_> {
             return Ok(());
         }
         self.mistreat(at);
-        let keeps_origin = matches!(
-            self.plan.mutant,
-            Some(Mutant::ReusesItsOrigin | Mutant::ReturnsFromACopy)
-        );
+        let keeps_origin =
+            matches!(self.plan.mutant, Some(Mutant::ReusesItsOrigin | Mutant::ReturnsFromACopy));
         let origin = self.dice.identity.bytes();
         if run == 0 || !keeps_origin {
             self.nodes[at].origin.0 = origin;

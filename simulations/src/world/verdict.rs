@@ -38,9 +38,8 @@ impl World<'_> {
                 Some(process.replicator.replica().durable().clone())
             })
             .collect();
-        let timelines = (0..self.plan.nodes)
-            .map(|node| self.timelines(node))
-            .collect::<Result<Vec<_>, _>>()?;
+        let timelines =
+            (0..self.plan.nodes).map(|node| self.timelines(node)).collect::<Result<Vec<_>, _>>()?;
         self.checkers.convergence.at_the_end(&points, &timelines)?;
         self.checkers.durability.at_the_end(&self.readers(), &self.checkers.ledger)?;
         self.check_peers()?;
@@ -57,7 +56,8 @@ impl World<'_> {
         let reader = &self.nodes[at].reader;
         let mut timelines = Vec::new();
         for name in self.checkers.ledger.names() {
-            let read = if at % 2 == 0 { forward(reader, name) } else { backward(reader, name) };
+            let read =
+                if at.is_multiple_of(2) { forward(reader, name) } else { backward(reader, name) };
             let messages = match read {
                 Ok(messages) => messages,
                 Err(ReadError::UnknownConversation(_)) => Vec::new(),
@@ -129,10 +129,7 @@ impl World<'_> {
     }
 }
 
-fn forward(
-    reader: &Reader,
-    name: &warbler_store::name::Name,
-) -> Result<Vec<Message>, ReadError> {
+fn forward(reader: &Reader, name: &warbler_store::name::Name) -> Result<Vec<Message>, ReadError> {
     let mut messages: Vec<Message> = Vec::new();
     loop {
         let after = messages.last().map_or(MessageId::MIN, |message| message.id);
@@ -144,10 +141,7 @@ fn forward(
     }
 }
 
-fn backward(
-    reader: &Reader,
-    name: &warbler_store::name::Name,
-) -> Result<Vec<Message>, ReadError> {
+fn backward(reader: &Reader, name: &warbler_store::name::Name) -> Result<Vec<Message>, ReadError> {
     let mut messages: Vec<Message> = Vec::new();
     let mut range = Range::Last;
     loop {

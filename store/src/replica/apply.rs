@@ -6,14 +6,14 @@
 
 use super::building::Applied;
 use super::documents::{CONVERSATION_DOCUMENT, Which};
-use super::place::Placement;
+use super::place::{Placement, read_body, timeline_row};
 use super::write::record_bytes;
 use super::{Replica, ReplicaError};
 use crate::document::{ChangeError, Checked, DocumentError, Scalar};
 use crate::entry::{
     Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark,
 };
-use crate::id::{ConversationId, Millis, OriginId, SegmentId};
+use crate::id::{ConversationId, Identity, Millis, OriginId, SegmentId};
 use crate::name::Name;
 use crate::record::{Body, Header, MAX_HEADER_BYTES, Message, Record, RecordKey};
 use crate::tables::{ConversationRow, OriginRow};
@@ -209,12 +209,11 @@ impl Replica {
         let mut applied = Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() };
         for (record, body) in records.into_iter().zip(bodies) {
             let placement = self.place(now, (id, &mut row), &record, body)?;
-            let identity = (id, record.identity);
+            if placement != Placement::New {
+                applied.messages.extend(self.announce(id, record.identity)?);
+            }
             match placement {
                 Placement::New => applied.messages.push(Message::new(id, record, body)),
-                Placement::Canonical(_) if self.building.unannounced.remove(&identity) => {
-                    applied.messages.push(Message::new(id, record, body));
-                }
                 Placement::Alias(canonical) => {
                     applied.aliases.push((id, record.id(), canonical));
                 }
@@ -223,8 +222,25 @@ impl Replica {
             }
         }
         self.building.conversations.insert(id, row);
-        self.building.body_bytes += bodies.iter().map(|body| body.bytes.len()).sum::<usize>();
+        self.building.bytes += bodies.iter().map(|body| body.bytes.len()).sum::<usize>();
         Ok((Some(segment), applied))
+    }
+
+    /// The message under `identity`, if it was posted here in this very batch and followers have
+    /// not heard of it: they must, before an entry that has seen the copy which came just now.
+    fn announce(
+        &mut self,
+        conversation: ConversationId,
+        identity: Identity,
+    ) -> Result<Option<Message>, ReplicaError> {
+        if !self.building.unannounced.remove(&(conversation, identity)) {
+            return Ok(None);
+        }
+        let Some(canonical) = self.canonical(conversation, identity)? else { return Ok(None) };
+        let header = timeline_row(&self.overlay, canonical)?.header;
+        let body = read_body(&self.overlay, canonical, header.body)?;
+        let record = Record { identity, header };
+        Ok(body.map(|body| Message::new(conversation, record, &body)))
     }
 
     /// Checks the change against its document, then applies it.

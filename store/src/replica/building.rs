@@ -37,8 +37,8 @@ pub(super) struct Building {
     pub(super) created: Vec<(ConversationId, Name)>,
     /// Posts made here, by the segment that takes them.
     pub(super) posts: BTreeMap<SegmentId, Vec<Staged>>,
-    /// Identities of posts made here whose canonical copy they are, as far as the batch goes:
-    /// followers hear of such a message when its own entry is written.
+    /// Identities of posts made here of which followers were not told yet: they are when the
+    /// own entry is written, or before, when an entry of a peer brings a copy.
     pub(super) unannounced: BTreeSet<(ConversationId, Identity)>,
     /// Conversations whose rows changed, with their new rows.
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
@@ -48,8 +48,8 @@ pub(super) struct Building {
     pub(super) applied: Vec<Applied>,
     /// Own entries, in order.
     pub(super) own: Vec<Parcel>,
-    /// Bytes of bodies taken in.
-    pub(super) body_bytes: usize,
+    /// Bytes of entries and bodies taken in.
+    pub(super) bytes: usize,
 }
 
 impl Building {

@@ -8,7 +8,7 @@
 use super::{Replica, ReplicaError};
 use crate::digest::RowSum;
 use crate::engine::{EngineError, View};
-use crate::id::{ConversationId, MessageId, Millis};
+use crate::id::{ConversationId, Identity, MessageId, Millis};
 use crate::record::{Body, BodyReference, Header, Record};
 use crate::seal;
 use crate::tables::{self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, TimelineRow};
@@ -92,6 +92,18 @@ impl Replica {
             self.put(&key, &identities);
         }
         Ok(placement)
+    }
+
+    /// Where the canonical copy of `identity` stands.
+    pub(super) fn canonical(
+        &self,
+        conversation: ConversationId,
+        identity: Identity,
+    ) -> Result<Option<MessageKey>, ReplicaError> {
+        let key = (conversation, identity.tail());
+        let row: Option<IdentityRow> = tables::get(&self.overlay, &key)?;
+        let front = row.and_then(|row| row.front(identity));
+        Ok(front.map(|front| MessageKey { conversation, front, identity }))
     }
 
     /// Places a copy of a message that stands at `held`. True if the copy takes its place.

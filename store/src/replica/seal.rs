@@ -11,11 +11,11 @@ use super::{Point, Replica, ReplicaError};
 use crate::document::{Checked, Scalar};
 use crate::engine::Batch;
 use crate::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark};
-use crate::id::{ConversationId, Identity, MessageId, SegmentId};
+use crate::id::{ConversationId, MessageId, SegmentId};
 use crate::name::Name;
 use crate::overlay::Ticket;
 use crate::record::{Body, Message, RecordKey};
-use crate::tables::{self, DocumentEntryRow, IdentityRow, LogRow, OriginRow};
+use crate::tables::{DocumentEntryRow, LogRow, OriginRow};
 
 /// The most records in one entry.
 const MAX_ENTRY_RECORDS: usize = 512;
@@ -45,10 +45,10 @@ impl Replica {
         !self.building.is_empty()
     }
 
-    /// Bytes of bodies taken into the batch that is being built.
+    /// Bytes of entries and bodies taken into the batch that is being built.
     #[must_use]
     pub fn building_bytes(&self) -> usize {
-        self.building.body_bytes
+        self.building.bytes
     }
 
     /// Ends the batch. `None` if there is nothing in it.
@@ -100,24 +100,15 @@ impl Replica {
         for Staged { record, body } in records {
             if self.building.unannounced.remove(&(conversation, record.identity)) {
                 messages.push(Message::new(conversation, record, &body));
-            } else if let Some(canonical) = self.canonical(conversation, record.identity)? {
-                aliases.push((conversation, record.id(), canonical));
+            } else if let Some(canonical) = self.canonical(conversation, record.identity)?
+                && canonical.id() != record.id()
+            {
+                aliases.push((conversation, record.id(), canonical.id()));
             }
             bodies.push(body);
         }
         let kind = EntryKind::Segment { conversation, ordinal, change };
         self.write_entry(kind, Some(segment), (messages, aliases), bodies)
-    }
-
-    fn canonical(
-        &self,
-        conversation: ConversationId,
-        identity: Identity,
-    ) -> Result<Option<MessageId>, ReplicaError> {
-        let row: Option<IdentityRow> =
-            tables::get(&self.overlay, &(conversation, identity.tail()))?;
-        let front = row.and_then(|row| row.front(identity));
-        Ok(front.map(|front| MessageId::new(front, identity)))
     }
 
     /// Writes the origin record before the run's first real entry, so that a run which writes
@@ -200,6 +191,7 @@ impl Replica {
         document: Option<SegmentId>,
     ) {
         let digest = chain_digest(self.chain(origin), bytes);
+        self.building.bytes += bytes.len();
         let log = LogRow { digest, entry: bytes.to_vec() };
         self.put(&(self.space, origin, seq), &log);
         if let Some(document) = document {

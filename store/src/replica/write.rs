@@ -233,7 +233,7 @@ impl Replica {
         row.record_bytes += record_bytes(&staged.record);
         let segment = SegmentId { conversation: id, ordinal: row.ordinal };
         self.building.conversations.insert(id, row);
-        self.building.body_bytes += staged.body.bytes.len();
+        self.building.bytes += staged.body.bytes.len();
         self.building.unannounced.insert((id, staged.record.identity));
         self.building.posts.entry(segment).or_default().push(staged);
     }

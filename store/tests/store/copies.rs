@@ -60,9 +60,13 @@ fn a_copy_that_meets_another_in_one_batch_is_told_once() {
         let told = sealed.applied.iter().flat_map(|applied| &applied.messages);
         let told: Vec<_> = told.map(|message| message.id).collect();
         assert_eq!(told, [here.min(there)]);
+        assert_eq!(sealed.applied.len(), 3, "tokyo's record and post, our entry");
+        assert_eq!(sealed.applied[1].messages.len(), 1, "before what may answer tokyo's copy");
         let aliases = sealed.applied.iter().flat_map(|applied| &applied.aliases);
         let aliases: Vec<_> = aliases.map(|(_, alias, canonical)| (*alias, *canonical)).collect();
-        assert_eq!(aliases, [(here.max(there), here.min(there))]);
+        assert!(!aliases.is_empty());
+        let alias = (here.max(there), here.min(there));
+        assert!(aliases.iter().all(|told| *told == alias), "{aliases:?}");
         assert_eq!(oslo.texts("general"), ["hello"]);
         tokyo.pull(oslo);
         tokyo.persist();
