@@ -12,9 +12,7 @@ use automerge::{ActorId, Automerge, ROOT, ScalarValue};
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use rocksdb::{DB, Options, WriteBatch, WriteOptions};
 use warbler_benches::raw;
-use warbler_benches::workload::{
-    NOW, Workload, create_all, persist, post_all, replica, rocks,
-};
+use warbler_benches::workload::{NOW, Workload, create_all, persist, post_all, replica, rocks};
 use warbler_store::engine::{MemoryEngine, Table};
 use warbler_store::entry::{Entry, Parcel};
 use warbler_store::id::SpaceId;
@@ -218,7 +216,10 @@ fn append_records(document: &mut Automerge, number: u64, records: usize) -> Vec<
     document.get_last_local_change().expect("was written").raw_bytes().to_vec()
 }
 
-fn middle_of(reader: &Reader, name: &warbler_store::name::Name) -> Result<warbler_store::id::MessageId> {
+fn middle_of(
+    reader: &Reader,
+    name: &warbler_store::name::Name,
+) -> Result<warbler_store::id::MessageId> {
     let mut range = Range::Last;
     for _ in 0..LONG / PAGE / 2 / 10 {
         let page = reader.page(name, range, PAGE * 10)?;

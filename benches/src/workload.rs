@@ -66,8 +66,8 @@ impl Workload {
 
     /// A message, in the conversation of this index if one is given.
     pub fn message(&mut self, conversation: Option<usize>) -> NewMessage {
-        let index = conversation
-            .unwrap_or_else(|| self.random.random_range(0..self.conversations.len()));
+        let index =
+            conversation.unwrap_or_else(|| self.random.random_range(0..self.conversations.len()));
         let author = self.random.random_range(0..self.authors.len());
         NewMessage {
             conversation: self.conversations[index].clone(),

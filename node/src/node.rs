@@ -152,8 +152,7 @@ impl Node {
         let config = &directory.config;
         let cluster = Arc::new(Cluster::load(&config.cluster)?);
         let entry = cluster.own_entry(&config.name, directory.identity.node_id())?.clone();
-        let spaces: Vec<ClusterSpace> =
-            cluster.spaces_of(entry.id).into_iter().cloned().collect();
+        let spaces: Vec<ClusterSpace> = cluster.spaces_of(entry.id).into_iter().cloned().collect();
         let Some(default_space) = spaces.first().map(|space| space.name.clone()) else {
             let file = config.cluster.display().to_string();
             return Err(StartError::NoSpace { file, region: entry.region });
@@ -167,7 +166,8 @@ impl Node {
         let opened: Vec<_> = opened.collect::<Result<_, StartError>>()?;
 
         let mut threads = Vec::new();
-        let (committer, thread) = Committer::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
+        let (committer, thread) =
+            Committer::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
         threads.push(thread);
         // The spaces send through the transport and the transport delivers to the spaces: it is
         // set once both are there, before any peer can be connected.
@@ -202,14 +202,8 @@ impl Node {
                 return Err(error.into());
             }
         };
-        let services = Services {
-            about,
-            cluster,
-            spaces: running,
-            default_space,
-            transport: bound,
-            engine,
-        };
+        let services =
+            Services { about, cluster, spaces: running, default_space, transport: bound, engine };
         let http = match http::serve(config.http.listen, services.clone()).await {
             Ok(http) => http,
             Err(error) => {

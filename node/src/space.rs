@@ -13,14 +13,14 @@ use warbler_replication::replicator::{Command, Outcome, PeerProgress};
 use warbler_store::id::SpaceId;
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
-use warbler_store::replica::{Counts, Point, Sealed};
+use warbler_store::replica::{Applied, Counts, Point};
 
 pub(crate) use thread::{SpaceThread, ThreadInput, Wiring};
 
 /// How many inputs may wait for a replica thread before clients are told to come again.
 pub(crate) const MAILBOX: usize = 4096;
 /// How many batches a follower may lag behind before it must resume from its token.
-const FOLLOWER_BATCHES: usize = 1024;
+const FOLLOWER_BATCHES: usize = 256;
 
 /// What the replica thread says of itself after every batch.
 #[derive(Debug, Clone)]
@@ -58,7 +58,7 @@ struct Shared {
     regions: Vec<Name>,
     reader: Reader,
     inputs: SyncSender<ThreadInput>,
-    published: broadcast::Sender<Arc<Sealed>>,
+    published: broadcast::Sender<Arc<Vec<Applied>>>,
     progress: watch::Receiver<Progress>,
 }
 
@@ -67,7 +67,7 @@ impl Space {
         (name, regions): (Name, Vec<Name>),
         reader: Reader,
         inputs: SyncSender<ThreadInput>,
-        published: broadcast::Sender<Arc<Sealed>>,
+        published: broadcast::Sender<Arc<Vec<Applied>>>,
         progress: watch::Receiver<Progress>,
     ) -> Self {
         let id = SpaceId::of(&name);
@@ -76,7 +76,7 @@ impl Space {
     }
 
     /// The channel that followers listen on.
-    pub(crate) fn follower_channel() -> broadcast::Sender<Arc<Sealed>> {
+    pub(crate) fn follower_channel() -> broadcast::Sender<Arc<Vec<Applied>>> {
         broadcast::Sender::new(FOLLOWER_BATCHES)
     }
 
@@ -112,7 +112,7 @@ impl Space {
 
     /// What becomes durable from now on, batch by batch.
     #[must_use]
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Sealed>> {
+    pub fn follow(&self) -> broadcast::Receiver<Arc<Vec<Applied>>> {
         self.shared.published.subscribe()
     }
 
@@ -139,8 +139,8 @@ impl Space {
             Err(TrySendError::Disconnected(_)) => return,
         };
         let inputs = &self.shared.inputs;
-        let sent = tokio::task::block_in_place(|| inputs.send(full));
-        if sent.is_err() {
+        let sent = tokio::task::block_in_place(|| inputs.send(full).is_ok());
+        if !sent {
             tracing::debug!(space = %self.shared.name, "the replica thread has ended");
         }
     }
@@ -151,4 +151,3 @@ impl Space {
         self.shared.progress.has_changed().is_ok()
     }
 }
-

@@ -226,16 +226,22 @@ mod tests {
 
     fn frames() -> impl Strategy<Value = Frame> {
         let held = (any::<[u8; 16]>(), any::<u64>(), any::<[u8; 8]>());
-        let held = held.prop_map(|(origin, seq, chain)| Held { origin: OriginId(origin), seq, chain });
+        let held =
+            held.prop_map(|(origin, seq, chain)| Held { origin: OriginId(origin), seq, chain });
         let wanted = (any::<[u8; 16]>(), any::<u64>(), any::<u64>());
-        let wanted = wanted
-            .prop_map(|(origin, after, until)| Wanted { origin: OriginId(origin), after, until });
+        let wanted = wanted.prop_map(|(origin, after, until)| Wanted {
+            origin: OriginId(origin),
+            after,
+            until,
+        });
         prop_oneof![
             (any::<bool>(), prop::collection::vec(held, 0..5))
                 .prop_map(|(whole, held)| Frame::Vector { whole, held }),
-            (any::<[u8; 32]>(), any::<u8>(), any::<[u8; 32]>()).prop_map(|(vector, projection, space)| {
-                Frame::Heartbeat { vector: Digest(vector), projection, space: Digest(space) }
-            }),
+            (any::<[u8; 32]>(), any::<u8>(), any::<[u8; 32]>()).prop_map(
+                |(vector, projection, space)| {
+                    Frame::Heartbeat { vector: Digest(vector), projection, space: Digest(space) }
+                }
+            ),
             Just(Frame::AskVector),
             parcels().prop_map(Frame::Entries),
             (any::<u32>(), any::<u32>(), prop::collection::vec(wanted, 0..5))
@@ -270,7 +276,13 @@ mod tests {
         };
         let vector = hex(Frame::Vector { whole: true, held: vec![held] });
         assert_eq!(vector, format!("010101{}ac02{}", "02".repeat(16), "03".repeat(8)));
-        let parcel = Parcel { origin: OriginId([2; 16]), seq: 7, entry: vec![9], chain: [4; 8], bodies: vec![] };
+        let parcel = Parcel {
+            origin: OriginId([2; 16]),
+            seq: 7,
+            entry: vec![9],
+            chain: [4; 8],
+            bodies: vec![],
+        };
         let expected = ["0401", &"02".repeat(16), "0701", "0109", &"04".repeat(8), "00"];
         assert_eq!(hex(Frame::Entries(vec![parcel])), expected.concat());
     }

@@ -12,8 +12,6 @@ use warbler_store::vector::VersionVector;
 use crate::checkers::PostSet;
 use crate::dice::Dice;
 
-/// How many conversations there are to be created.
-pub(crate) const CONVERSATIONS: usize = 6;
 /// Operations that a run of the usual length is meant to have.
 const OPERATIONS: u64 = 400;
 /// Seconds that a run of the usual length has.
@@ -108,21 +106,24 @@ impl Client {
         }
     }
 
-    /// Words that nobody else says and that it has not said before.
-    pub(crate) fn words(&mut self, dice: &mut Dice) -> Vec<u8> {
+    /// Words that nobody else says and that it has not said before; `long` per mille are long.
+    pub(crate) fn words(&mut self, dice: &mut Dice, long: u64) -> Vec<u8> {
         self.said += 1;
         let mut words = format!("{} says its word {}", self.name, self.said).into_bytes();
-        let length = match dice.below(1_000) {
-            0..4 => dice.between(1_000, 60_000),
-            4..300 => 0,
-            _ => dice.between(20, 240),
+        let length = if dice.chance(long) {
+            dice.between(1_000, 60_000)
+        } else if dice.chance(300) {
+            0
+        } else {
+            dice.between(20, 240)
         };
         words.extend((0..length).map(|place| b'a' + (place % 26) as u8));
         words
     }
 }
 
-/// Microseconds between two whims of each of `clients`, on average.
-pub(crate) fn pace(clients: usize) -> u64 {
-    USUAL_SECONDS * 1_000_000 * clients as u64 / OPERATIONS
+/// Microseconds between two whims of each of `clients`, on average, who do so many times as much
+/// as usual.
+pub(crate) fn pace(clients: usize, hurry: u64) -> u64 {
+    USUAL_SECONDS * 1_000_000 * clients as u64 / (OPERATIONS * hurry)
 }

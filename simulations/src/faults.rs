@@ -1,8 +1,8 @@
-//! What can go wrong in a run: each seed draws its own mix.
+//! What a run is like and what goes wrong in it: each seed draws its own mix.
 //!
 //! Swarm testing (Groce et al., 2012): a run in which everything goes wrong at once hides what a
 //! run of few faults shows, so each seed switches most kinds off and draws the rates of the rest.
-//! Invariant: once calm, nothing here has an effect any more.
+//! Invariant: once calm, no fault here has an effect any more.
 
 use crate::dice::Dice;
 use crate::mutant::Mutant;
@@ -47,6 +47,12 @@ pub struct Faults {
     pub gather: u64,
     /// Bytes of documents that a replica keeps open.
     pub document_cache_bytes: usize,
+    /// How many conversations people write in.
+    pub conversations: usize,
+    /// How many times as much as usual people do: enough to fill segments, in one conversation.
+    pub hurry: u64,
+    /// Posts with bodies of many kilobytes: enough to fill windows, budgets and buffers.
+    pub long_bodies: u64,
 }
 
 impl Faults {
@@ -74,7 +80,14 @@ impl Faults {
             flush: (100, 4_000 + some(250, 10_000, 400_000)),
             gather: some(700, 100, 5_000),
             document_cache_bytes: 64 << 20,
+            conversations: 1 + some(800, 0, 5) as usize,
+            hurry: 1,
+            long_bodies: 4 + some(60, 100, 600),
         };
+        if some(40, 1, 1) > 0 {
+            faults.hurry = 5;
+            faults.conversations = 1;
+        }
         if some(100, 1, 1) > 0 {
             faults.document_cache_bytes = 16 << 10;
         }

@@ -16,10 +16,11 @@ use warbler_store::id::{NodeId, SpaceId};
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
 
+use self::network::Inspected;
 use self::people::Asked;
 use crate::agenda::{Agenda, ConnectionNumber, Event, Micros};
 use crate::checkers::{Broken, Checkers, Ledger};
-use crate::clients::{CONVERSATIONS, Client};
+use crate::clients::Client;
 use crate::dice::{Dice, Stream};
 use crate::faults::Faults;
 use crate::geography::REGIONS;
@@ -61,6 +62,7 @@ pub(crate) struct World<'t> {
     asked: BTreeMap<CommandId, Asked>,
     commands: u64,
     connections: ConnectionNumber,
+    inspected: Option<Inspected>,
     checkers: Checkers,
     story: Story,
     chronicle: Chronicle<'t>,
@@ -85,7 +87,7 @@ impl<'t> World<'t> {
         let clients = (0..plan.nodes * CLIENTS_A_NODE)
             .map(|number| Client::new(number, number % plan.nodes))
             .collect();
-        let ledger = Ledger::new(space_id, CONVERSATIONS);
+        let ledger = Ledger::new(space_id, faults.conversations);
         Self {
             checkers: Checkers::new(ledger, plan.nodes, !faults.wild_clock),
             plan,
@@ -109,6 +111,7 @@ impl<'t> World<'t> {
             asked: BTreeMap::new(),
             commands: 0,
             connections: 0,
+            inspected: None,
             story: Story::default(),
             chronicle: Chronicle::new(tell),
         }

@@ -22,6 +22,9 @@ const EMPTY_BYTES: usize = 11_000;
 /// What a record takes in memory beside its header, about, in bytes.
 const RECORD_BYTES: usize = 300;
 
+/// The actor of the first change of every conversation's document: no run has it.
+pub const GENESIS: OriginId = OriginId([0; 16]);
+
 /// Why Automerge could not do what was asked.
 #[derive(Debug, Clone, thiserror::Error)]
 pub enum DocumentError {
@@ -68,7 +71,7 @@ impl Document {
     }
 
     /// A document that begins with one change which is the same wherever it is made: a fixed
-    /// actor (all zeros), time 0, these scalars. So what two regions begin at once merges.
+    /// actor ([`GENESIS`]), time 0, these scalars. So what two regions begin at once merges.
     ///
     /// # Errors
     /// When Automerge refuses.
@@ -76,7 +79,7 @@ impl Document {
         origin: OriginId,
         scalars: Vec<(String, Scalar)>,
     ) -> Result<Self, DocumentError> {
-        let mut document = Self::new(OriginId([0; 16]));
+        let mut document = Self::new(GENESIS);
         document.append(scalars)?;
         document.automerge.set_actor(actor(origin));
         Ok(document)

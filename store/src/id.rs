@@ -137,8 +137,7 @@ impl ConversationId {
     /// The id of the conversation called `name` in `space`, in its `incarnation` (0 at first).
     #[must_use]
     pub fn of(space: SpaceId, name: &Name, incarnation: u32) -> Self {
-        let parts: [&[u8]; 3] =
-            [&space.0, name.as_str().as_bytes(), &incarnation.to_be_bytes()];
+        let parts: [&[u8]; 3] = [&space.0, name.as_str().as_bytes(), &incarnation.to_be_bytes()];
         Self(hash_of("warbler 2026 conversation id", &parts))
     }
 }

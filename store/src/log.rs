@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 
+use crate::document::Checked;
 use crate::engine::{EngineError, Table, View};
 use crate::entry::{Entry, EntryKind, Parcel, chain_mark};
-use crate::document::Checked;
 use crate::id::{Digest, OriginId, SpaceId};
 use crate::record::{Body, Header, Message, Record, RecordKey};
 use crate::replica::read_body;
@@ -86,8 +86,7 @@ impl Iterator for LogWalk<'_> {
 }
 
 fn decode(key: &<LogRow as RowType>::Key, row: &LogRow) -> Result<Entry, EngineError> {
-    Entry::decode(&row.entry)
-        .map_err(|source| seal::damaged(Table::Log, &LogRow::key(key), source))
+    Entry::decode(&row.entry).map_err(|source| seal::damaged(Table::Log, &LogRow::key(key), source))
 }
 
 /// The records of an entry of the log, with their bodies.

@@ -1,7 +1,7 @@
 //! Names that people give: of spaces, conversations, users, regions and nodes.
 //!
-//! Invariant: a [`Name`] is 1 to 128 bytes of UTF-8 without control characters or slashes, so
-//! it can stand in a path, a log line and a terminal as it is.
+//! Invariant: a [`Name`] is 1 to 128 bytes of UTF-8 without control characters or slashes, and
+//! not `.` or `..`, so it can stand in a path, a log line and a terminal as it is.
 
 use std::fmt;
 use std::str::FromStr;
@@ -22,6 +22,9 @@ pub enum InvalidName {
     /// It is too long.
     #[error("a name may have at most {MAX_NAME_BYTES} bytes, this one has {0}")]
     TooLong(usize),
+    /// It is `.` or `..`, which paths of URLs swallow.
+    #[error("a name may not be `.` or `..`")]
+    Dots,
     /// It has a character that a name may not have.
     #[error("a name may not hold {0:?}: no control characters and no slashes")]
     Character(char),
@@ -44,6 +47,9 @@ impl FromStr for Name {
         }
         if text.len() > MAX_NAME_BYTES {
             return Err(InvalidName::TooLong(text.len()));
+        }
+        if matches!(text, "." | "..") {
+            return Err(InvalidName::Dots);
         }
         match text.chars().find(|c| c.is_control() || matches!(c, '/' | '\\')) {
             Some(bad) => Err(InvalidName::Character(bad)),
@@ -74,6 +80,7 @@ mod tests {
         assert_eq!("x".repeat(129).parse::<Name>(), Err(InvalidName::TooLong(129)));
         assert_eq!("a/b".parse::<Name>(), Err(InvalidName::Character('/')));
         assert_eq!("a\nb".parse::<Name>(), Err(InvalidName::Character('\n')));
+        assert_eq!("..".parse::<Name>(), Err(InvalidName::Dots));
         assert!("größe 日本".parse::<Name>().is_ok());
         assert!("x".repeat(128).parse::<Name>().is_ok());
     }

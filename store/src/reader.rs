@@ -105,9 +105,7 @@ impl Reader {
         let (older, newer) = match range {
             Range::Last => (more, false),
             Range::Before(message) => (more, has_any(view, &at(message), &tables::behind(&id.0))?),
-            Range::After(message) => {
-                (has_any(view, &at(MessageId::MIN), &past(message))?, more)
-            }
+            Range::After(message) => (has_any(view, &at(MessageId::MIN), &past(message))?, more),
         };
         let vector = vector_of(&read_origins(view, self.space)?);
         Ok(Page { messages, older, newer, vector })

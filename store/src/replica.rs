@@ -30,8 +30,8 @@ use std::sync::Arc;
 
 pub use apply::{Readiness, Refusal};
 pub use building::Applied;
-pub use seal::Sealed;
 pub(crate) use place::read_body;
+pub use seal::Sealed;
 pub use write::{MAX_KEY_BYTES, NewMessage, Placing, PostError, Posted};
 
 use self::building::Building;

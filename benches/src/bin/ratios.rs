@@ -34,7 +34,8 @@ fn main() -> Result<()> {
 }
 
 fn default_directory() -> PathBuf {
-    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    let target =
+        std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     target.join("criterion")
 }
 
@@ -66,8 +67,9 @@ fn read_groups(directory: &Path) -> Result<BTreeMap<String, Medians>> {
 }
 
 fn subdirectories(directory: &Path) -> Result<Vec<PathBuf>> {
-    let entries = std::fs::read_dir(directory)
-        .with_context(|| format!("{} cannot be read: run `make bench` first", directory.display()))?;
+    let entries = std::fs::read_dir(directory).with_context(|| {
+        format!("{} cannot be read: run `make bench` first", directory.display())
+    })?;
     let paths = entries.map(|entry| Ok(entry?.path()));
     let paths = paths.collect::<Result<Vec<_>>>()?;
     Ok(paths.into_iter().filter(|path| path.is_dir()).collect())

@@ -11,14 +11,12 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
-use warbler_replication::replicator::{
-    Command, CommandId, Now, Outcome, Output, Replicator,
-};
+use warbler_replication::replicator::{Command, CommandId, Now, Outcome, Output, Replicator};
 use warbler_store::engine::EngineError;
 use warbler_store::id::{Millis, NodeId};
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
-use warbler_store::replica::Sealed;
+use warbler_store::replica::{Applied, Sealed};
 
 use super::Progress;
 use crate::committer::{Committer, Job};
@@ -51,6 +49,9 @@ pub(crate) enum ThreadInput {
     Stop,
 }
 
+/// Ends the connection to a peer, with a reason for both sides.
+type Disconnect = Box<dyn Fn(NodeId, &str) + Send>;
+
 /// Where the thread's outputs go.
 pub(crate) struct Wiring {
     /// For log lines.
@@ -60,13 +61,13 @@ pub(crate) struct Wiring {
     /// The thread's own mailbox, for the committer's answers.
     pub(crate) inputs: SyncSender<ThreadInput>,
     /// Followers.
-    pub(crate) published: broadcast::Sender<Arc<Sealed>>,
+    pub(crate) published: broadcast::Sender<Arc<Vec<Applied>>>,
     /// The status page.
     pub(crate) progress: watch::Sender<Progress>,
     /// Sends a frame to a peer; never blocks.
     pub(crate) send: Box<dyn Fn(NodeId, Vec<u8>) + Send>,
     /// Ends the connection to a peer.
-    pub(crate) disconnect: Box<dyn Fn(NodeId, &str) + Send>,
+    pub(crate) disconnect: Disconnect,
     /// Told once, when the replica cannot go on.
     pub(crate) failed: mpsc::UnboundedSender<String>,
 }
@@ -120,7 +121,7 @@ impl SpaceThread {
 
     fn run(mut self) {
         let mut wake = self.drain();
-        while !self.failed && !(self.stopping && !self.flushing) {
+        while !self.failed && (!self.stopping || self.flushing) {
             self.take_inputs(wake);
             let now = self.now();
             if wake <= now.elapsed {
@@ -185,7 +186,7 @@ impl SpaceThread {
                 }
                 Output::Publish(sealed) => {
                     // Nobody may be following.
-                    let _ = self.wiring.published.send(sealed);
+                    let _ = self.wiring.published.send(Arc::clone(&sealed.applied));
                 }
                 Output::Disconnect { peer, reason } => {
                     tracing::warn!(space = %self.wiring.space, peer = %peer.short(), reason,

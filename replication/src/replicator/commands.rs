@@ -128,17 +128,15 @@ impl Replicator {
                 Ok((id, new)) => Answer::Created { id, new },
                 Err(error) => return self.fail(error),
             },
-            Command::Post { message, durability } => {
-                match self.replica.post(now.wall, message) {
-                    Ok(posted) => Answer::Posted {
-                        posted,
-                        asked: durability.regions,
-                        give_up: now.elapsed.saturating_add(durability.wait),
-                    },
-                    Err(PostError::Replica(error)) => return self.fail(error),
-                    Err(refused) => Answer::Refused(refused),
-                }
-            }
+            Command::Post { message, durability } => match self.replica.post(now.wall, message) {
+                Ok(posted) => Answer::Posted {
+                    posted,
+                    asked: durability.regions,
+                    give_up: now.elapsed.saturating_add(durability.wait),
+                },
+                Err(PostError::Replica(error)) => return self.fail(error),
+                Err(refused) => Answer::Refused(refused),
+            },
         };
         let barrier = self.replica.barrier();
         self.commands.asked.insert((barrier, id), Asked { answer, rests: None });
@@ -167,7 +165,8 @@ impl Replicator {
                 Answer::Posted { asked, give_up, .. } => {
                     *asked <= 1
                         || *give_up <= now.elapsed
-                        || reached(&self.replica, &self.roster, &self.sessions, rests).len() >= *asked
+                        || reached(&self.replica, &self.roster, &self.sessions, rests).len()
+                            >= *asked
                 }
             };
             if complete {

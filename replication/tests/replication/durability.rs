@@ -13,10 +13,9 @@ fn keyed(key: &str, text: &str) -> NewMessage {
 
 fn answer(world: &mut World, node: &str, command: CommandId) -> (Posted, Reached) {
     world.run_until("it is answered", |world| world.at(node).answers.contains_key(&command));
-    match &world.at(node).answers[&command] {
-        Outcome::Posted { posted, reached, .. } => (*posted, reached.clone()),
-        other => panic!("{other:?}"),
-    }
+    let outcome = &world.at(node).answers[&command];
+    let Outcome::Posted { posted, reached, .. } = outcome else { panic!("{outcome:?}") };
+    (*posted, reached.clone())
 }
 
 fn regions(reached: &Reached) -> Vec<&str> {
@@ -45,12 +44,8 @@ fn acknowledgement_push_and_publication_come_after_the_persist() {
     world.hold_writes("oslo", false);
     world.run_for(10);
     let said = relevant(&mut world);
-    let expected = [
-        Said::Persist(ticket),
-        Said::Entries(tokyo),
-        Said::Publish(ticket),
-        Said::Answer(command),
-    ];
+    let expected =
+        [Said::Persist(ticket), Said::Entries(tokyo), Said::Publish(ticket), Said::Answer(command)];
     assert_eq!(said, expected);
 }
 

@@ -4,7 +4,9 @@
 use warbler_replication::frame::{Frame, Held, Wanted};
 use warbler_replication::replicator::Alarm;
 use warbler_store::engine::{Batch, Engine, Table, View};
-use warbler_store::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start};
+use warbler_store::entry::{
+    Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start,
+};
 use warbler_store::id::{Digest, NodeId, OriginId};
 use warbler_store::record::Body;
 use warbler_store::tables::{self, SpaceRow};
@@ -24,7 +26,8 @@ fn made_up(origin: OriginId, region: &str, count: u64, body_bytes: usize) -> Vec
             let saw = VersionVector::default();
             let entry = Entry { depth: seq, saw, previous: chain_link(digest), kind }.encode();
             digest = chain_digest(digest, &entry);
-            let ballast = (body_bytes > 0).then(|| Body { salt: [0; 8], bytes: vec![1; body_bytes] });
+            let ballast =
+                (body_bytes > 0).then(|| Body { salt: [0; 8], bytes: vec![1; body_bytes] });
             let bodies = ballast.into_iter().collect();
             Parcel { origin, seq, entry, chain: chain_mark(digest), bodies }
         })

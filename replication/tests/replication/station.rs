@@ -154,7 +154,12 @@ impl Station {
         id
     }
 
-    pub(crate) fn post(&mut self, now: Now, message: NewMessage, wait: (usize, Millis)) -> CommandId {
+    pub(crate) fn post(
+        &mut self,
+        now: Now,
+        message: NewMessage,
+        wait: (usize, Millis),
+    ) -> CommandId {
         let durability = Durability { regions: wait.0, wait: wait.1 };
         self.command(now, Command::Post { message, durability })
     }
@@ -217,9 +222,10 @@ impl Station {
                 assert!(all, "entries were acknowledged before they were on disk");
                 Said::Vector(peer)
             }
-            Frame::Heartbeat { .. } | Frame::AskVector | Frame::Pull { .. } | Frame::PullEnd { .. } => {
-                Said::Other(peer)
-            }
+            Frame::Heartbeat { .. }
+            | Frame::AskVector
+            | Frame::Pull { .. }
+            | Frame::PullEnd { .. } => Said::Other(peer),
         }
     }
 
@@ -236,8 +242,9 @@ impl Station {
     pub(crate) fn texts(&self) -> Vec<String> {
         let page = self.reader.page(&name("general"), Range::Last, 100_000);
         let text = |body| String::from_utf8(body).expect("words");
-        page.map_or_else(|_| Vec::new(), |page| {
-            page.messages.into_iter().map(|message| text(message.body)).collect()
-        })
+        page.map_or_else(
+            |_| Vec::new(),
+            |page| page.messages.into_iter().map(|message| text(message.body)).collect(),
+        )
     }
 }

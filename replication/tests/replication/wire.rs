@@ -22,7 +22,10 @@ fn every_frame_has_the_bytes_that_the_protocol_says() {
     let origin = "52".repeat(16);
     let held = vec![Held { origin: ORIGIN, seq: 300, chain: [0x53; 8] }];
     let chain = "53".repeat(8);
-    has(&Frame::Vector { whole: true, held: held.clone() }, &["0101", "01", &origin, "ac02", &chain]);
+    has(
+        &Frame::Vector { whole: true, held: held.clone() },
+        &["0101", "01", &origin, "ac02", &chain],
+    );
     has(&Frame::Vector { whole: false, held }, &["0100", "01", &origin, "ac02", &chain]);
     let (vector, space) = (Digest([0x54; 32]), Digest([0x55; 32]));
     let heartbeat = Frame::Heartbeat { vector, projection: 1, space };

@@ -219,10 +219,9 @@ impl World {
         self.run_until("the post is acknowledged", |world| {
             world.at(node).answers.contains_key(&command)
         });
-        match &self.at(node).answers[&command] {
-            Outcome::Posted { posted, .. } => posted.id,
-            other => panic!("{other:?}"),
-        }
+        let outcome = &self.at(node).answers[&command];
+        let Outcome::Posted { posted, .. } = outcome else { panic!("{outcome:?}") };
+        posted.id
     }
 
     /// Posts at a durability, with a time to wait, and goes on at once.
@@ -327,9 +326,8 @@ impl World {
     }
 
     fn is_settled(&self) -> bool {
-        let even = |(one, other): &(NodeId, NodeId)| {
-            self.point(*one).vector == self.point(*other).vector
-        };
+        let even =
+            |(one, other): &(NodeId, NodeId)| self.point(*one).vector == self.point(*other).vector;
         let idle = |station: &Station| {
             station.unwritten.is_empty() && !station.replicator.replica().has_work()
         };

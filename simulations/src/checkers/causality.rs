@@ -64,7 +64,7 @@ impl Causality {
         sealed: &Sealed,
         ledger: &Ledger,
     ) -> Result<(), Broken> {
-        for applied in &sealed.applied {
+        for applied in sealed.applied.iter() {
             for message in &applied.messages {
                 let post = ledger.place_of(message.id)?;
                 let sight = &mut self.sights[node];
@@ -78,7 +78,7 @@ impl Causality {
                     .map_err(|how| Broken::new(Promise::Durability, how))?;
             }
         }
-        for applied in &sealed.applied {
+        for applied in sealed.applied.iter() {
             self.check_past(node, applied, &self.sights[node].readable, ledger)?;
         }
         Ok(())

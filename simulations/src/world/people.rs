@@ -14,7 +14,7 @@ use warbler_store::vector::VersionVector;
 use super::{Step, World};
 use crate::agenda::{Event, Micros};
 use crate::checkers::{Acknowledgement, Broken, Floor, Post, Promise};
-use crate::clients::{CONVERSATIONS, MOST_ATTEMPTS, Whim, Wish, pace};
+use crate::clients::{MOST_ATTEMPTS, Whim, Wish, pace};
 use crate::mutant::Mutant;
 use crate::node::EPOCH_MILLIS;
 
@@ -60,11 +60,11 @@ impl World<'_> {
         }
         match self.clients[client].whim(&mut self.dice.clients) {
             Whim::Say => {
-                let conversation = self.dice.clients.index(CONVERSATIONS);
+                let conversation = self.dice.clients.index(self.faults.conversations);
                 self.say(client, conversation, None, Placing::Now);
             }
             Whim::Import => {
-                let conversation = self.dice.clients.index(CONVERSATIONS);
+                let conversation = self.dice.clients.index(self.faults.conversations);
                 // Few different times, so that several messages want the same place.
                 let ago = self.dice.clients.between(1, 9) * 86_400_000;
                 self.say(client, conversation, None, Placing::At(EPOCH_MILLIS - ago));
@@ -87,7 +87,7 @@ impl World<'_> {
     }
 
     pub(super) fn act_later(&mut self, client: usize) {
-        let pace = pace(self.clients.len());
+        let pace = pace(self.clients.len(), self.faults.hurry);
         let later = self.now + self.dice.clients.between(pace / 4, pace * 7 / 4);
         self.agenda.enter(later, Event::Act { client });
     }
@@ -115,7 +115,7 @@ impl World<'_> {
         let name = self.checkers.ledger.name(conversation);
         let is_known = self.nodes[at].reader.conversation(name).is_ok();
         let post = is_known.then(|| {
-            let body = self.clients[client].words(&mut self.dice.clients);
+            let body = self.clients[client].words(&mut self.dice.clients, self.faults.long_bodies);
             let author = self.clients[client].name.clone();
             let key = format!("{author}/{}", self.clients[client].said).into_bytes();
             let identity = self.checkers.ledger.identity(conversation, &author, &key);
@@ -356,7 +356,7 @@ impl World<'_> {
     /// Reads the last pages of a conversation.
     fn read(&mut self, client: usize) -> Step {
         let at = self.clients[client].at;
-        let conversation = self.dice.clients.index(CONVERSATIONS);
+        let conversation = self.dice.clients.index(self.faults.conversations);
         let name = self.checkers.ledger.name(conversation).clone();
         let posts = self.checkers.ledger.posts_of(conversation);
         let readable = self.checkers.causality.readable(at);

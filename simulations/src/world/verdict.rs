@@ -83,10 +83,10 @@ impl World<'_> {
         for (at, node) in self.nodes.iter().enumerate() {
             let Some(process) = &node.process else { continue };
             let peers = process.replicator.peers();
-            let settled = |peer: &&warbler_replication::replicator::PeerProgress| {
-                peer.behind > 0 || peer.ahead > 0 || peer.waiting > 0
+            let unsettled = |peer: &&warbler_replication::replicator::PeerProgress| {
+                peer.behind > 0 || peer.ahead > 0 || peer.waiting > 0 || peer.catching_up
             };
-            if let Some(peer) = peers.iter().find(settled) {
+            if let Some(peer) = peers.iter().find(unsettled) {
                 let how = format!("all is converged, but node {at} believes {peer:?}");
                 return Err(Broken::new(Promise::Convergence, how));
             }

@@ -103,8 +103,7 @@ impl Checked {
             return Err(ChangeError::Operations(change.len()));
         }
         let decode = || Ok(change.decode().operations);
-        let operations =
-            contained(decode).map_err(|error| ChangeError::Malformed(text(&error)))?;
+        let operations = contained(decode).map_err(|error| ChangeError::Malformed(text(&error)))?;
         let writes = operations
             .into_iter()
             .enumerate()

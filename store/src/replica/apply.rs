@@ -9,7 +9,7 @@ use super::documents::{CONVERSATION_DOCUMENT, Which};
 use super::place::{Placement, read_body, timeline_row};
 use super::write::record_bytes;
 use super::{Replica, ReplicaError};
-use crate::document::{ChangeError, Checked, DocumentError, Scalar};
+use crate::document::{ChangeError, Checked, DocumentError, GENESIS, Scalar};
 use crate::entry::{
     Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark,
 };
@@ -113,6 +113,9 @@ impl Replica {
         }
         if origin == self.writer.origin {
             return Err(Refusal::Misplaced("it claims to be of this node's own run"));
+        }
+        if origin == GENESIS {
+            return Err(Refusal::Misplaced("its origin is the one that begins every document"));
         }
         if parcel.bytes() > MAX_ENTRY_BYTES {
             return Err(Refusal::Size(parcel.bytes()));

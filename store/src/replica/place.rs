@@ -11,7 +11,9 @@ use crate::engine::{EngineError, View};
 use crate::id::{ConversationId, Identity, MessageId, Millis};
 use crate::record::{Body, BodyReference, Header, Record};
 use crate::seal;
-use crate::tables::{self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, TimelineRow};
+use crate::tables::{
+    self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, TimelineRow,
+};
 
 /// What placing a record did.
 #[derive(Debug, Clone, PartialEq, Eq)]

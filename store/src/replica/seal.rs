@@ -33,7 +33,7 @@ pub struct Sealed {
     /// The rows.
     pub batch: Batch,
     /// The entries applied, in order, for followers.
-    pub applied: Vec<Applied>,
+    pub applied: Arc<Vec<Applied>>,
     /// The own entries among them, to push to peers.
     pub own: Vec<Parcel>,
 }
@@ -228,7 +228,7 @@ impl Replica {
         let sealed = Arc::new(Sealed {
             ticket: self.sealed,
             batch: building.batch,
-            applied: building.applied,
+            applied: Arc::new(building.applied),
             own: building.own,
         });
         self.pending.push_back((Arc::clone(&sealed), point));
@@ -255,4 +255,3 @@ fn entries_of(posts: Vec<Staged>) -> Vec<Vec<Staged>> {
     }
     entries
 }
-

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 
 use automerge::transaction::{CommitOptions, Transactable};
 use automerge::{ActorId, Automerge, Change, ExpandedChange, ROOT, ScalarValue};
-use warbler_store::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start};
+use warbler_store::entry::{
+    Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start,
+};
 use warbler_store::id::{ConversationId, Digest, Front, Identity, NodeId, OriginId};
 use warbler_store::record::{Body, ContentType, Header, RecordKey};
 use warbler_store::vector::VersionVector;

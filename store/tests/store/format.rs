@@ -148,7 +148,8 @@ fn rows_of_meta_have_the_bytes_that_the_format_says() {
         digest: CHAIN,
     };
     let key = ["6f", &of("51", 16), &of("52", 16)];
-    let content = [&of("55", 32)[..], "046f736c6f", "0000019b76daa800", "07", "ac02", &of("56", 32)];
+    let content =
+        [&of("55", 32)[..], "046f736c6f", "0000019b76daa800", "07", "ac02", &of("56", 32)];
     is((SPACE, ORIGIN), row, (&key, &content, "1c23107fda51a077"));
 
     let row = SpaceRow {

@@ -188,6 +188,12 @@ impl Node {
             .expect("whole entries")
     }
 
+    /// The origin record of the run, which it writes with its first entry.
+    pub(crate) fn first_entry(mut self) -> Parcel {
+        self.create("general");
+        self.persist().expect("a batch").own[0].clone()
+    }
+
     pub(crate) fn parcels(&self) -> Vec<Parcel> {
         self.parcels_above(&VersionVector::default())
     }

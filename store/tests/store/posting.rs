@@ -155,6 +155,21 @@ fn a_wild_clock_elsewhere_is_counted_and_not_followed() {
     assert_eq!(oslo.texts("general"), ["from today", "from tomorrow"]);
 }
 
+/// Too far ahead to be followed when it came; near enough when it is answered.
+#[test]
+fn an_answer_comes_after_a_message_that_was_too_far_ahead_when_it_came() {
+    let mut nodes = nodes(2);
+    let (oslo, tokyo) = split(&mut nodes);
+    tokyo.clock = NOON + 2 * MAX_AHEAD_MILLIS;
+    let question = tokyo.post(says("how are you?"));
+    tokyo.persist();
+    oslo.pull(tokyo);
+    let unrelated = oslo.post(says("lunch?"));
+    oslo.clock = NOON + 3 * MAX_AHEAD_MILLIS / 2;
+    let answer = oslo.post(NewMessage { reply_to: Some(question), ..says("fine") });
+    assert!(unrelated < question && question < answer);
+}
+
 #[test]
 fn an_answer_to_a_message_of_another_region_comes_after_it() {
     let mut nodes = nodes(2);

@@ -95,6 +95,7 @@ fn walk(reader: &Reader, limit: usize) -> (Vec<MessageId>, Vec<MessageId>) {
         let page = reader.page(&general, range, limit).expect("reads");
         assert_eq!(page.newer, range != Range::Last, "{range:?}");
         let ids: Vec<MessageId> = page.messages.iter().map(|message| message.id).collect();
+        assert!(!backward.starts_with(&ids), "a page came again");
         let first = *ids.first().expect("a page is never empty while there is more");
         backward.splice(0..0, ids);
         range = Range::Before(first);
@@ -107,7 +108,9 @@ fn walk(reader: &Reader, limit: usize) -> (Vec<MessageId>, Vec<MessageId>) {
     loop {
         let page = reader.page(&general, range, limit).expect("reads");
         assert_eq!(page.older, range != Range::After(MessageId::MIN));
-        forward.extend(page.messages.iter().map(|message| message.id));
+        let ids: Vec<MessageId> = page.messages.iter().map(|message| message.id).collect();
+        assert!(!forward.ends_with(&ids), "a page came again");
+        forward.extend(ids);
         range = Range::After(*forward.last().expect("a page is never empty while there is more"));
         if !page.newer {
             break;

@@ -3,12 +3,15 @@
 
 use automerge::legacy::{Key, ObjectId, OpId, OpType, SortedVec};
 use automerge::{ActorId, ChangeHash, ExpandedChange, ObjType, ScalarValue};
-use warbler_store::entry::{Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_mark};
+use warbler_store::document::GENESIS;
+use warbler_store::entry::{
+    Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark, chain_start,
+};
 use warbler_store::id::{ConversationId, Digest, Identity, NodeId, OriginId};
 use warbler_store::record::{Body, Header, MAX_BODY_BYTES, MAX_DEPTH, RecordKey};
 
 use crate::forge::{compressed, retold, rewritten};
-use crate::node::{Node, keyed, name, nodes, says};
+use crate::node::{Node, keyed, name, nodes, says, space};
 use crate::posting::split;
 
 /// Oslo holds all that Tokyo wrote but the last entry, with two messages.
@@ -157,6 +160,12 @@ fn an_entry_at_a_wrong_place_of_its_log_is_refused() {
     scene.refuses(&bad, "its causal past is not held: Held");
     let bad = Parcel { origin: OriginId([0xee; 16]), ..scene.good.clone() };
     scene.refuses(&bad, "its causal past is not held: Waits");
+    let record = Node::new(0xc0).first_entry();
+    let bad = retold(&record, chain_start(space(), GENESIS), |entry, _| {
+        entry.previous = chain_link(chain_start(space(), GENESIS));
+    });
+    let bad = Parcel { origin: GENESIS, ..bad };
+    scene.refuses(&bad, "its origin is the one that begins every document");
     let own = scene.oslo.replica.writer().origin;
     let next = scene.oslo.replica.applied().get(own) + 1;
     let bad = Parcel { origin: own, seq: next, ..scene.good.clone() };
@@ -206,7 +215,7 @@ fn an_origin_record_stands_first_and_only_there() {
     let mut tokyo = Node::new(7);
     tokyo.create("random");
     let own = tokyo.persist().expect("a batch").own.clone();
-    let start = tokyo_start(&own[0]);
+    let start = chain_start(space(), own[0].origin);
     let bad = retold(&own[1], start, |entry, _| {
         entry.previous.copy_from_slice(&start.0[..16]);
         entry.depth = 1;
@@ -219,10 +228,6 @@ fn an_origin_record_stands_first_and_only_there() {
     scene.still_takes_the_good_entry();
 }
 
-fn tokyo_start(first: &Parcel) -> Digest {
-    warbler_store::entry::chain_start(crate::node::space(), first.origin)
-}
-
 fn body(text: &str) -> Body {
     Body { salt: [1; 8], bytes: text.as_bytes().to_vec() }
 }
@@ -232,7 +237,7 @@ fn a_change_that_is_not_a_plain_one_is_refused() {
     let mut scene = scene();
     let malformed = "not an uncompressed Automerge change";
     let bad = scene.changed(compressed);
-    scene.refuses(&bad, malformed);
+    scene.refuses(&bad, "another magic number or chunk type");
     let bad = scene.changed(|_| Vec::new());
     scene.refuses(&bad, malformed);
     let bad = scene.changed(|bytes| bytes[..bytes.len() - 1].to_vec());

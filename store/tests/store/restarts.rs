@@ -125,9 +125,7 @@ fn documents_that_are_dropped_and_loaded_again_behave_the_same() {
 #[test]
 fn a_run_on_rocksdb_is_found_again_by_the_next() {
     let directory = tempfile::tempdir().expect("a directory");
-    let open = || -> SharedEngine {
-        Arc::new(RocksEngine::open(directory.path()).expect("opens"))
-    };
+    let open = || -> SharedEngine { Arc::new(RocksEngine::open(directory.path()).expect("opens")) };
     let mut oslo = Node::on(open(), 1, TINY);
     oslo.create("general");
     for place in 0..600 {

@@ -11,7 +11,7 @@ use axum::response::sse::Event;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
 use warbler_store::engine::EngineError;
-use warbler_store::replica::{Applied, Sealed};
+use warbler_store::replica::Applied;
 use warbler_store::token::Token;
 
 use super::translation::Translation;
@@ -41,7 +41,7 @@ pub(super) struct Follower {
     at: Token,
     phase: Phase,
     pending: VecDeque<Event>,
-    live: broadcast::Receiver<Arc<Sealed>>,
+    live: broadcast::Receiver<Arc<Vec<Applied>>>,
     closing: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -51,7 +51,7 @@ impl Follower {
         space: &Space,
         translation: Translation,
         at: Token,
-        (live, closing): (broadcast::Receiver<Arc<Sealed>>, watch::Receiver<bool>),
+        (live, closing): (broadcast::Receiver<Arc<Vec<Applied>>>, watch::Receiver<bool>),
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
@@ -123,20 +123,20 @@ impl Follower {
             () = closed(&mut self.closing) => return None,
         };
         match received {
-            Ok(sealed) => Some(self.show(sealed).await),
+            Ok(applied) => Some(self.show(applied).await),
             Err(RecvError::Lagged(batches)) => Some(Err(format!("it is {batches} batches behind"))),
             Err(RecvError::Closed) => None,
         }
     }
 
-    async fn show(&mut self, sealed: Arc<Sealed>) -> Result<(), String> {
-        self.check(&sealed.applied)?;
+    async fn show(&mut self, applied: Arc<Vec<Applied>>) -> Result<(), String> {
+        self.check(&applied)?;
         let translation = Arc::clone(&self.translation);
-        let (at, applied) = (self.at.clone(), sealed);
-        let shown = if translation.reads_for(&applied.applied) {
-            read(move || translation.events(at, &applied.applied)).await
+        let at = self.at.clone();
+        let shown = if translation.reads_for(&applied) {
+            read(move || translation.events(at, &applied)).await
         } else {
-            translation.events(at, &applied.applied).map_err(|error| error.to_string())
+            translation.events(at, &applied).map_err(|error| error.to_string())
         };
         let (at, events) = shown?;
         self.at = at;
