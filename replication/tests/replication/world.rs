@@ -32,6 +32,8 @@ pub(crate) struct World {
     connections: u64,
     events: BTreeMap<(Millis, u64), Event>,
     last_event: u64,
+    /// How long frames take on links that are slower than the others.
+    latencies: BTreeMap<(NodeId, NodeId), Millis>,
     /// Frames of entries to lose, by sender and receiver.
     to_lose: BTreeMap<(NodeId, NodeId), usize>,
     /// If not 0: where doubling, loss and reordering are drawn from.
@@ -78,6 +80,7 @@ impl World {
             connections: 0,
             events: BTreeMap::new(),
             last_event: 0,
+            latencies: BTreeMap::new(),
             to_lose: BTreeMap::new(),
             unrest: 0,
             sent: Vec::new(),
@@ -170,14 +173,15 @@ impl World {
             return;
         }
         let frame = |bytes| Event::Frame { from, to, connection, bytes };
+        let latency = self.latencies.get(&pair(from, to)).copied().unwrap_or(LATENCY);
         match self.draw() % 8 {
             1 => {}
             2 => {
-                self.push(self.now + LATENCY, frame(bytes.clone()));
-                self.push(self.now + 3 * LATENCY, frame(bytes));
+                self.push(self.now + latency, frame(bytes.clone()));
+                self.push(self.now + 3 * latency, frame(bytes));
             }
-            3 => self.push(self.now + 9 * LATENCY, frame(bytes)),
-            _ => self.push(self.now + LATENCY, frame(bytes)),
+            3 => self.push(self.now + 9 * latency, frame(bytes)),
+            _ => self.push(self.now + latency, frame(bytes)),
         }
     }
 
@@ -196,6 +200,11 @@ impl World {
     pub(crate) fn inject(&mut self, from: &str, to: &str, bytes: Vec<u8>) {
         let (from, to) = (self.id(from), self.id(to));
         self.input(to, |station, now| station.replicator.handle_frame(now, from, &bytes));
+    }
+
+    /// From now on frames between the two take so long.
+    pub(crate) fn slow_down(&mut self, one: &str, other: &str, latency: Millis) {
+        self.latencies.insert(pair(self.id(one), self.id(other)), latency);
     }
 
     /// The next frame of entries from one to the other is lost.

@@ -130,10 +130,11 @@ fn an_answer_comes_after_its_message_also_when_the_clock_jumps_back() {
     oslo.persist();
     oslo.clock = NOON - MAX_AHEAD_MILLIS / 2;
     oslo.restart();
-    let later = oslo.post(NewMessage { reply_to: Some(thread), ..says("good") });
+    let good = oslo.post(says("good"));
+    let later = oslo.post(NewMessage { reply_to: Some(thread), ..says("bye") });
     oslo.persist();
-    assert!(thread < later);
-    assert_eq!(oslo.texts("general"), ["how are you?", "fine", "me too", "good"]);
+    assert!(thread < good && good < later, "also after a restart");
+    assert_eq!(oslo.texts("general"), ["how are you?", "fine", "me too", "good", "bye"]);
     let messages = oslo.messages("general");
     assert_eq!(messages[1].header.reply_to, Some(messages[0].identity));
     assert_eq!(messages[2].header.thread, Some(messages[0].identity));

@@ -95,7 +95,7 @@ fn walk(reader: &Reader, limit: usize) -> (Vec<MessageId>, Vec<MessageId>) {
         let page = reader.page(&general, range, limit).expect("reads");
         assert_eq!(page.newer, range != Range::Last, "{range:?}");
         let ids: Vec<MessageId> = page.messages.iter().map(|message| message.id).collect();
-        assert!(!backward.starts_with(&ids), "a page came again");
+        assert!(ids.len() <= limit && !backward.starts_with(&ids), "a page came again");
         let first = *ids.first().expect("a page is never empty while there is more");
         backward.splice(0..0, ids);
         range = Range::Before(first);
@@ -109,7 +109,7 @@ fn walk(reader: &Reader, limit: usize) -> (Vec<MessageId>, Vec<MessageId>) {
         let page = reader.page(&general, range, limit).expect("reads");
         assert_eq!(page.older, range != Range::After(MessageId::MIN));
         let ids: Vec<MessageId> = page.messages.iter().map(|message| message.id).collect();
-        assert!(!forward.ends_with(&ids), "a page came again");
+        assert!(ids.len() <= limit && !forward.ends_with(&ids), "a page came again");
         forward.extend(ids);
         range = Range::After(*forward.last().expect("a page is never empty while there is more"));
         if !page.newer {
