@@ -25,8 +25,9 @@ test: ready-to-test ## format, clippy with warnings denied, all tests, and simul
 	cargo test --locked --workspace
 	cargo run --locked --package warbler-simulations --bin simulate -- --seeds $(SEEDS)
 
-bench: ready ## the benches, each beside its ceiling (ARGS filters by name)
+bench: ready ## the benches, each beside its ceiling, and a table of the ratios (ARGS filters by name)
 	cargo bench --locked --package warbler-benches -- $(ARGS)
+	@cargo run --quiet --locked --release --package warbler-benches --bin ratios
 
 build: ready ## the program, as target/release/warbler
 	cargo build --locked --release --package warbler-cli
