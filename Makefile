@@ -19,11 +19,11 @@ help: ## this list
 demo: build ## three regions on this machine: one is killed, returns, and all converge (ARGS="--keep" leaves them up)
 	@$(TARGET_DIR)/release/warbler demo $(ARGS)
 
-test: ready-to-test ## format, clippy with warnings denied, all tests, and simulator seeds (SEEDS=0..300)
+test: ready-to-test ## format, clippy with warnings denied, all tests, and simulator seeds, each twice (SEEDS=0..300)
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
-	cargo run --locked --package warbler-simulations --bin simulate -- --seeds $(SEEDS)
+	cargo run --locked --package warbler-simulations --bin simulate -- --twice --seeds $(SEEDS)
 
 bench: ready ## the benches, each beside its ceiling, and a table of the ratios (ARGS filters by name)
 	cargo bench --locked --package warbler-benches -- $(ARGS)
