@@ -13,7 +13,7 @@ help: ## this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  \1\t\2/p' $(MAKEFILE_LIST) | expand -t 12
 	@echo
 	@echo "Missing system packages (a C++ compiler, libclang) are named, and installed after asking (without asking as root"
-	@echo "or with CI=true). The first build takes about 15 minutes on two cores, most of it RocksDB, which is then kept in"
+	@echo "or with CI=true). RocksDB takes about 15 minutes on two cores the first time, the rest some ten; it is then kept in"
 	@echo "the cache folder of the user for all later builds."
 
 demo: build ## three regions on this machine: one is killed, returns, and all converge (ARGS="--keep" leaves them up)
