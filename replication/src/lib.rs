@@ -23,6 +23,8 @@
 //!
 //! `PROTOCOL.md` tells the exchange as a story.
 
+#![warn(missing_docs)]
+
 pub mod frame;
 pub mod greeting;
 pub mod replicator;

@@ -15,6 +15,8 @@
 //!
 //! Knows no network, no async, and reads no clock: time and randomness are arguments.
 
+#![warn(missing_docs)]
+
 pub mod bytes;
 pub mod clock;
 pub mod digest;
