@@ -23,7 +23,8 @@ test: ready-to-test ## format, clippy with warnings denied, all tests, and simul
 	cargo fmt --all --check
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo test --locked --workspace
-	cargo run --locked --package warbler-simulations --bin simulate -- --twice --seeds $(SEEDS)
+	@# Built by the line above, with the features of the whole workspace; `cargo run` would build all of it again.
+	$(TARGET_DIR)/debug/simulate --twice --seeds $(SEEDS)
 
 bench: ready ## the benches, each beside its ceiling, and a table of the ratios (ARGS filters by name)
 	cargo bench --locked --package warbler-benches -- $(ARGS)
