@@ -3,16 +3,13 @@
 use std::path::Path;
 
 use anyhow::Result;
-use warbler_store::engine::{Batch, Table, Write};
+use warbler_store::engine::{Batch, Table};
 
 /// The rows of a batch as RocksDB takes them.
 #[must_use]
 pub fn rows(batch: &Batch) -> Vec<(Table, Vec<u8>, Option<Vec<u8>>)> {
-    let row = |write: &Write| match write {
-        Write::Put { table, key, value } => (*table, key.clone(), Some(value.clone())),
-        Write::Delete { table, key } => (*table, key.clone(), None),
-    };
-    batch.writes().iter().map(row).collect()
+    let rows = batch.iter();
+    rows.map(|(table, key, value)| (table, key.to_vec(), value.map(<[u8]>::to_vec))).collect()
 }
 
 /// A directory for a database that is gone when the bench ends.

@@ -86,6 +86,6 @@ fn persist(engine: &SharedEngine, jobs: &[Job]) -> Result<(), EngineError> {
         return engine.persist(&job.sealed.batch);
     }
     let mut merged = Batch::default();
-    jobs.iter().for_each(|job| merged.append(job.sealed.batch.clone()));
+    jobs.iter().for_each(|job| merged.append((*job.sealed.batch).clone()));
     engine.persist(&merged)
 }

@@ -55,10 +55,12 @@ pub enum Frame {
         held: Vec<Held>,
     },
     /// A sign of life, with what identifies the sender's durable state: the digests of its
-    /// vector and of the space, from one batch.
+    /// vector, of what its state depends on beside it, and of the space, from one batch.
     Heartbeat {
         /// BLAKE3 of the vector.
         vector: Digest,
+        /// The digest of the erasure table and the quarantine.
+        aside: Digest,
         /// The version of what the space digest sums.
         projection: u8,
         /// The digest of the space.
@@ -96,8 +98,8 @@ impl Frame {
                     encoder.raw(&origin.0).varint(*seq).raw(chain);
                 }
             }
-            Self::Heartbeat { vector, projection, space } => {
-                encoder.u8(HEARTBEAT).raw(&vector.0).u8(*projection).raw(&space.0);
+            Self::Heartbeat { vector, aside, projection, space } => {
+                encoder.u8(HEARTBEAT).raw(&vector.0).raw(&aside.0).u8(*projection).raw(&space.0);
             }
             Self::AskVector => {
                 encoder.u8(ASK_VECTOR);
@@ -129,6 +131,7 @@ impl Frame {
             VECTOR => decode_vector(&mut decoder)?,
             HEARTBEAT => Self::Heartbeat {
                 vector: Digest(decoder.array("vector digest")?),
+                aside: Digest(decoder.array("digest aside")?),
                 projection: decoder.u8("projection version")?,
                 space: Digest(decoder.array("space digest")?),
             },
@@ -208,7 +211,12 @@ fn decode_entries(decoder: &mut Decoder<'_>) -> Result<Vec<Parcel>, DecodeError>
 mod tests {
     use super::*;
     use proptest::prelude::*;
+    use warbler_store::entry::Carried;
     use warbler_store::record::Body;
+
+    fn body(bytes: Vec<u8>) -> Carried {
+        Carried::Body(Body { salt: [1; 8], bytes })
+    }
 
     fn parcels() -> impl Strategy<Value = Vec<Parcel>> {
         let parcel = (0..3_u8, 1..6_u64, any::<Vec<u8>>(), any::<Option<Vec<u8>>>());
@@ -218,7 +226,7 @@ mod tests {
                 seq,
                 entry,
                 chain: [7; 8],
-                bodies: words.into_iter().map(|bytes| Body { salt: [1; 8], bytes }).collect(),
+                bodies: words.into_iter().filter(|words| !words.is_empty()).map(body).collect(),
             };
             parcels.into_iter().map(build).collect()
         })
@@ -237,9 +245,12 @@ mod tests {
         prop_oneof![
             (any::<bool>(), prop::collection::vec(held, 0..5))
                 .prop_map(|(whole, held)| Frame::Vector { whole, held }),
-            (any::<[u8; 32]>(), any::<u8>(), any::<[u8; 32]>()).prop_map(
-                |(vector, projection, space)| {
-                    Frame::Heartbeat { vector: Digest(vector), projection, space: Digest(space) }
+            (any::<[u8; 32]>(), any::<[u8; 32]>(), any::<u8>(), any::<[u8; 32]>()).prop_map(
+                |(vector, aside, projection, space)| Frame::Heartbeat {
+                    vector: Digest(vector),
+                    aside: Digest(aside),
+                    projection,
+                    space: Digest(space),
                 }
             ),
             Just(Frame::AskVector),

@@ -24,7 +24,7 @@ use warbler_store::id::{NodeId, OriginId, SpaceId};
 use crate::frame;
 
 /// The protocol version that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 1;
+pub const PROTOCOL_VERSION: u16 = 2;
 
 /// The first bytes of every greeting.
 pub const MAGIC: [u8; 8] = *b"WARBLER\n";

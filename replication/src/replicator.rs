@@ -7,6 +7,7 @@
 mod commands;
 mod exchange;
 mod pull;
+mod upkeep;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use warbler_store::overlay::Ticket;
 use warbler_store::replica::{Replica, ReplicaError, Sealed};
 
 pub use commands::{Command, CommandId, Durability, Outcome, Reached};
+pub use upkeep::{TrimPolicy, Upkeep};
 
 use self::commands::Commands;
 use crate::frame::Frame;
@@ -120,6 +122,26 @@ pub enum Alarm {
     /// from another.
     #[error("{0}")]
     Damaged(String),
+    /// An entry is held and cannot be applied here; the rest goes on.
+    #[error("entry {origin}/{seq} is held and not applied: {why}")]
+    Quarantined {
+        /// Whose entry.
+        origin: OriginId,
+        /// Its seq.
+        seq: u64,
+        /// Why.
+        why: String,
+    },
+    /// A peer asks for entries that were trimmed, since every node held them: it has lost them.
+    #[error("peer {} lacks entries of {origin} that were trimmed here, up to {seq}", peer.short())]
+    Trimmed {
+        /// The peer.
+        peer: NodeId,
+        /// Whose entries.
+        origin: OriginId,
+        /// Up to where the log was trimmed.
+        seq: u64,
+    },
     /// An entry of a peer was refused.
     #[error("entry {origin}/{seq} from peer {} is refused: {why}", peer.short())]
     Refused {

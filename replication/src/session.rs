@@ -42,6 +42,8 @@ pub(crate) struct Session {
     pub(crate) diverged: Option<(Digest, Digest)>,
     /// The origins of whose forks the operator was told.
     pub(crate) forked: BTreeSet<OriginId>,
+    /// The origins of which it asked for entries that were trimmed here.
+    pub(crate) trimmed: BTreeSet<OriginId>,
     /// When the next heartbeat is due.
     pub(crate) heartbeat_due: Millis,
     /// Entries dropped from the waiting buffer for want of room.
@@ -61,6 +63,7 @@ impl Session {
             waiting: Waiting::default(),
             diverged: None,
             forked: BTreeSet::new(),
+            trimmed: BTreeSet::new(),
             heartbeat_due: now,
             dropped: 0,
         }

@@ -250,6 +250,18 @@ impl<'a> Decoder<'a> {
             .map_err(|source| DecodeError::invalid(what, source))
     }
 
+    /// One byte that is 0 or 1.
+    ///
+    /// # Errors
+    /// When it is another, or none is left.
+    pub fn flag(&mut self, what: &'static str) -> Result<bool, DecodeError> {
+        match self.u8(what)? {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(DecodeError::invalid(what, format!("{other} is neither 0 nor 1"))),
+        }
+    }
+
     /// All that is left.
     #[must_use]
     pub fn rest(self) -> &'a [u8] {

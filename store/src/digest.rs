@@ -7,10 +7,11 @@
 //! After Bellare and Micciancio, "A New Paradigm for Collision-Free Hashing: Incrementality at
 //! Reduced Cost" (1997).
 
+use crate::engine::Table;
 use crate::id::{Digest, SpaceId};
 
 /// The version of what is summed; nodes compare sums of equal versions only.
-pub const PROJECTION_VERSION: u8 = 1;
+pub const PROJECTION_VERSION: u8 = 2;
 
 /// A sum of row digests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -73,11 +74,12 @@ impl RowHasher {
         Self { key: *hasher.finalize().as_bytes() }
     }
 
-    /// The digest of the row with this place and content.
+    /// The digest of a row: its place is table and key.
     #[must_use]
-    pub fn row(&self, place: &[u8], content: &[u8]) -> RowSum {
+    pub fn row(&self, table: Table, key: &[u8], content: &[u8]) -> RowSum {
         let mut hasher = blake3::Hasher::new_keyed(&self.key);
-        hasher.update(&(place.len() as u32).to_be_bytes()).update(place).update(content);
+        hasher.update(&[table as u8]).update(&(key.len() as u32).to_be_bytes());
+        hasher.update(key).update(content);
         RowSum::from_bytes(*hasher.finalize().as_bytes())
     }
 }
@@ -95,13 +97,13 @@ mod tests {
         ) {
             let hasher = RowHasher::of(SpaceId([1; 16]));
             let mut forward = RowSum::default();
-            rows.iter().for_each(|(place, content)| forward.add(&hasher.row(place, content)));
+            rows.iter().for_each(|(place, content)| forward.add(&hasher.row(Table::Index, place, content)));
             let mut turned = rows.clone();
             turned.rotate_left(turn % rows.len().max(1));
             let mut other = RowSum::default();
-            let guest = hasher.row(b"guest", b"row");
+            let guest = hasher.row(Table::Index, b"guest", b"row");
             other.add(&guest);
-            turned.iter().for_each(|(place, content)| other.add(&hasher.row(place, content)));
+            turned.iter().for_each(|(place, content)| other.add(&hasher.row(Table::Index, place, content)));
             prop_assert_ne!(other, forward);
             other.subtract(&guest);
             prop_assert_eq!(other, forward);
@@ -111,13 +113,14 @@ mod tests {
 
     #[test]
     fn equal_rows_of_two_spaces_have_different_digests() {
-        let row = |space| RowHasher::of(SpaceId([space; 16])).row(b"place", b"content");
+        let row =
+            |space| RowHasher::of(SpaceId([space; 16])).row(Table::Index, b"place", b"content");
         assert_ne!(row(1), row(2));
     }
 
     #[test]
     fn a_row_counted_twice_does_not_vanish() {
-        let row = RowHasher::of(SpaceId([1; 16])).row(b"place", b"content");
+        let row = RowHasher::of(SpaceId([1; 16])).row(Table::Index, b"place", b"content");
         let mut sum = RowSum::default();
         sum.add(&row);
         sum.add(&row);

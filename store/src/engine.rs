@@ -11,7 +11,9 @@ mod rocks;
 #[cfg(test)]
 mod contract;
 
+use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::Bound;
 use std::sync::Arc;
 
 pub use memory::MemoryEngine;
@@ -69,71 +71,93 @@ impl fmt::Display for Table {
     }
 }
 
-/// One write within a [`Batch`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Write {
-    /// Sets `key` to `value`.
-    Put {
-        /// Where.
-        table: Table,
-        /// The whole key.
-        key: Vec<u8>,
-        /// The whole value.
-        value: Vec<u8>,
-    },
-    /// Removes `key`; no error if it is absent.
-    Delete {
-        /// Where.
-        table: Table,
-        /// The whole key.
-        key: Vec<u8>,
-    },
-}
+/// The writes to one table: each key with its new value, or with none to be removed.
+type Writes = BTreeMap<Vec<u8>, Option<Vec<u8>>>;
 
-/// Writes that become durable and visible together, or not at all. Later writes win.
+/// Writes that become durable and visible together, or not at all. Of several writes of one key
+/// the last counts, so a batch is a map, and can be read like what it will become.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Batch {
-    writes: Vec<Write>,
+    /// In the order of [`Table::ALL`].
+    tables: [Writes; Table::ALL.len()],
+    bytes: usize,
 }
 
 impl Batch {
     /// Adds a write of `value` under `key`.
     pub fn put(&mut self, table: Table, key: Vec<u8>, value: Vec<u8>) {
-        self.writes.push(Write::Put { table, key, value });
+        self.write(table, key, Some(value));
     }
 
-    /// Adds the removal of `key`.
+    /// Adds the removal of `key`; no error if it is absent.
     pub fn delete(&mut self, table: Table, key: Vec<u8>) {
-        self.writes.push(Write::Delete { table, key });
+        self.write(table, key, None);
     }
 
-    /// Adds all writes of `later` behind those held.
-    pub fn append(&mut self, mut later: Self) {
-        self.writes.append(&mut later.writes);
+    fn write(&mut self, table: Table, key: Vec<u8>, value: Option<Vec<u8>>) {
+        let length = |value: &Option<Vec<u8>>| value.as_ref().map_or(0, Vec::len);
+        let key_bytes = key.len();
+        self.bytes += length(&value);
+        match self.tables[table as usize].insert(key, value) {
+            Some(before) => self.bytes -= length(&before),
+            None => self.bytes += key_bytes,
+        }
+    }
+
+    /// Adds all writes of `later` over those held.
+    pub fn append(&mut self, later: Self) {
+        for (table, writes) in Table::ALL.into_iter().zip(later.tables) {
+            writes.into_iter().for_each(|(key, value)| self.write(table, key, value));
+        }
+    }
+
+    /// What the batch does to `key`: `None` if nothing, `Some(None)` if it removes it.
+    #[must_use]
+    pub fn get(&self, table: Table, key: &[u8]) -> Option<Option<&[u8]>> {
+        self.tables[table as usize].get(key).map(Option::as_deref)
+    }
+
+    /// The writes of keys from `start` to before `end`, in the order of the keys.
+    pub fn range<'a>(
+        &'a self,
+        table: Table,
+        start: &[u8],
+        end: &[u8],
+    ) -> impl DoubleEndedIterator<Item = (&'a [u8], Option<&'a [u8]>)> + use<'a> {
+        // A map refuses to be asked for a range that ends before it starts.
+        let bounds = (Bound::Included(start), Bound::Excluded(end.max(start)));
+        let writes = (start < end).then(|| self.tables[table as usize].range::<[u8], _>(bounds));
+        writes.into_iter().flatten().map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+
+    /// All writes, by table and key.
+    pub fn iter(&self) -> impl Iterator<Item = (Table, &[u8], Option<&[u8]>)> {
+        let tables = Table::ALL.into_iter();
+        tables.flat_map(|table| self.table(table).map(move |(key, value)| (table, key, value)))
+    }
+
+    /// The writes of one table, by key.
+    pub fn table(&self, table: Table) -> impl Iterator<Item = (&[u8], Option<&[u8]>)> {
+        let writes = self.tables[table as usize].iter();
+        writes.map(|(key, value)| (key.as_slice(), value.as_deref()))
+    }
+
+    /// How many keys are written.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.tables.iter().map(BTreeMap::len).sum()
     }
 
     /// Whether there is nothing to write.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.writes.is_empty()
-    }
-
-    /// The writes, in order.
-    #[must_use]
-    pub fn writes(&self) -> &[Write] {
-        &self.writes
+        self.tables.iter().all(BTreeMap::is_empty)
     }
 
     /// Bytes of keys and values.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        self.writes
-            .iter()
-            .map(|write| match write {
-                Write::Put { key, value, .. } => key.len() + value.len(),
-                Write::Delete { key, .. } => key.len(),
-            })
-            .sum()
+        self.bytes
     }
 }
 

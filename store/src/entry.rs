@@ -6,20 +6,25 @@
 //! Invariant: `digest = BLAKE3(previous digest || bytes)`, bodies excluded.
 
 use crate::bytes::{DecodeError, Decoder, Encoder};
-use crate::id::{ConversationId, Digest, Millis, NodeId, OriginId, SpaceId};
+use crate::erasure::{Erasure, MAX_ENTRY_ERASURES};
+use crate::id::{ConversationId, Digest, MessageId, Millis, NodeId, OriginId, SpaceId};
 use crate::name::Name;
-use crate::record::{Body, MAX_DEPTH};
+use crate::record::{Body, MAX_BODY_BYTES, MAX_DEPTH};
 use crate::vector::VersionVector;
 
 /// The greatest size of an entry with its bodies: 1 MiB.
 pub const MAX_ENTRY_BYTES: usize = 1 << 20;
 /// The most bodies that one entry may carry.
 pub const MAX_ENTRY_BODIES: usize = 4096;
+/// The most read markers that one entry may move.
+pub const MAX_ENTRY_MARKERS: usize = 4096;
 /// The version of the entry format.
 const ENTRY_VERSION: u8 = 1;
 const KIND_ORIGIN: u8 = 1;
 const KIND_CONVERSATION: u8 = 2;
 const KIND_SEGMENT: u8 = 3;
+const KIND_MARKERS: u8 = 4;
+const KIND_ERASURES: u8 = 5;
 
 /// What an entry says.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -43,6 +48,22 @@ pub enum EntryKind {
         /// An Automerge change, uncompressed.
         change: Vec<u8>,
     },
+    /// A kind of a later version: held and passed on as it is, and not understood.
+    Unknown {
+        /// Its number.
+        kind: u8,
+        /// The bytes behind what all kinds have.
+        content: Vec<u8>,
+    },
+    /// Read markers that moved.
+    Markers(Vec<Marker>),
+    /// Rows of the erasure table.
+    Erasures {
+        /// Who asked for it; the node's region, where messages expired.
+        by: Name,
+        /// The rows.
+        rows: Vec<Erasure>,
+    },
     /// A change of a segment document.
     Segment {
         /// Whose segment.
@@ -52,6 +73,17 @@ pub enum EntryKind {
         /// An Automerge change, uncompressed.
         change: Vec<u8>,
     },
+}
+
+/// Up to where a user has read a conversation. The greatest counts.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Marker {
+    /// The conversation.
+    pub conversation: ConversationId,
+    /// Who has read.
+    pub user: Name,
+    /// The last message read.
+    pub message: MessageId,
 }
 
 /// One item of an origin's log.
@@ -76,6 +108,9 @@ impl Entry {
             EntryKind::Origin { .. } => KIND_ORIGIN,
             EntryKind::Conversation { .. } => KIND_CONVERSATION,
             EntryKind::Segment { .. } => KIND_SEGMENT,
+            EntryKind::Unknown { kind, .. } => *kind,
+            EntryKind::Markers(_) => KIND_MARKERS,
+            EntryKind::Erasures { .. } => KIND_ERASURES,
         };
         encoder.u8(ENTRY_VERSION).u8(kind).varint(self.depth);
         self.saw.encode(&mut encoder);
@@ -89,6 +124,19 @@ impl Entry {
             }
             EntryKind::Segment { conversation, ordinal, change } => {
                 encoder.raw(&conversation.0).varint(u64::from(*ordinal)).raw(change);
+            }
+            EntryKind::Unknown { content, .. } => {
+                encoder.raw(content);
+            }
+            EntryKind::Markers(markers) => {
+                encoder.varint(markers.len() as u64);
+                for Marker { conversation, user, message } in markers {
+                    encoder.raw(&conversation.0).run(user.as_str().as_bytes()).raw(&message.0);
+                }
+            }
+            EntryKind::Erasures { by, rows } => {
+                encoder.run(by.as_str().as_bytes()).varint(rows.len() as u64);
+                rows.iter().for_each(|row| row.encode(&mut encoder));
             }
         }
         encoder.finish()
@@ -138,7 +186,28 @@ fn decode_kind(kind: u8, mut decoder: Decoder<'_>) -> Result<EntryKind, DecodeEr
             let ordinal = decode_u32(&mut decoder, "ordinal")?;
             Ok(EntryKind::Segment { conversation, ordinal, change: decoder.rest().to_vec() })
         }
-        unknown => Err(DecodeError::invalid("entry kind", format!("{unknown} is unknown"))),
+        KIND_MARKERS => {
+            let count = decoder.count("markers", MAX_ENTRY_MARKERS)?;
+            let markers = (0..count).map(|_| {
+                let conversation = ConversationId(decoder.array("conversation")?);
+                let user = decoder.name("user")?;
+                let message = MessageId(decoder.array("message")?);
+                Ok(Marker { conversation, user, message })
+            });
+            let markers = markers.collect::<Result<_, DecodeError>>()?;
+            decoder.end("markers")?;
+            Ok(EntryKind::Markers(markers))
+        }
+        KIND_ERASURES => {
+            let by = decoder.name("who erased")?;
+            let count = decoder.count("erasures", MAX_ENTRY_ERASURES)?;
+            let rows = (0..count).map(|_| Erasure::decode(&mut decoder));
+            let rows = rows.collect::<Result<_, DecodeError>>()?;
+            decoder.end("erasures")?;
+            Ok(EntryKind::Erasures { by, rows })
+        }
+        0 => Err(DecodeError::invalid("entry kind", "no entry has kind 0")),
+        kind => Ok(EntryKind::Unknown { kind, content: decoder.rest().to_vec() }),
     }
 }
 
@@ -181,6 +250,49 @@ pub fn chain_mark(digest: Digest) -> ChainMark {
     mark
 }
 
+/// What travels in the place of a body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Carried {
+    /// The body.
+    Body(Body),
+    /// The body is gone: a row that covers it. Whoever takes the entry in applies the row.
+    Erased(Erasure),
+}
+
+impl Carried {
+    /// Bytes, about what it takes on the wire.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        match self {
+            Self::Body(body) => body.bytes.len() + 10,
+            Self::Erased(_) => 40,
+        }
+    }
+
+    /// Writes the words as a run, then the salt; for a body that is gone an empty run, then the
+    /// row that covers it.
+    pub fn encode(&self, encoder: &mut Encoder) {
+        match self {
+            Self::Body(body) => {
+                encoder.run(&body.bytes).raw(&body.salt);
+            }
+            Self::Erased(row) => row.encode(encoder.varint(0)),
+        }
+    }
+
+    /// Reads what [`Carried::encode`] wrote.
+    ///
+    /// # Errors
+    /// When the bytes are cut off, above the limits, or no row.
+    pub fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
+        let bytes = decoder.run("body", MAX_BODY_BYTES)?.to_vec();
+        if bytes.is_empty() {
+            return Erasure::decode(decoder).map(Self::Erased);
+        }
+        Ok(Self::Body(Body { salt: decoder.array("body salt")?, bytes }))
+    }
+}
+
 /// An entry as it travels: where it stands, its exact bytes, and the bodies that its records
 /// refer to, in the order of the records.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -195,15 +307,15 @@ pub struct Parcel {
     /// whoever takes the entry in compares it, so a damaged byte is found at once and not by the
     /// next entry's link.
     pub chain: ChainMark,
-    /// The bodies.
-    pub bodies: Vec<Body>,
+    /// The bodies, or what covers them.
+    pub bodies: Vec<Carried>,
 }
 
 impl Parcel {
     /// Bytes of entry and bodies, about what it takes on the wire.
     #[must_use]
     pub fn bytes(&self) -> usize {
-        let bodies: usize = self.bodies.iter().map(|body| body.bytes.len() + 10).sum();
+        let bodies: usize = self.bodies.iter().map(Carried::bytes).sum();
         self.entry.len() + bodies + 16
     }
 
@@ -225,7 +337,7 @@ impl Parcel {
         let entry = decoder.run("entry", MAX_ENTRY_BYTES)?.to_vec();
         let chain = decoder.array("chain mark")?;
         let count = decoder.count("bodies", MAX_ENTRY_BODIES)?;
-        let bodies = (0..count).map(|_| Body::decode(decoder)).collect::<Result<_, _>>()?;
+        let bodies = (0..count).map(|_| Carried::decode(decoder)).collect::<Result<_, _>>()?;
         Ok(Self { origin, seq, entry, chain, bodies })
     }
 }
@@ -290,7 +402,12 @@ mod tests {
 
         #[test]
         fn a_parcel_survives_its_bytes(words: Vec<Vec<u8>>) {
-            let bodies = words.into_iter().map(|bytes| Body { salt: [4; 8], bytes }).collect();
+            let cut = |up_to| Erasure::Cut { conversation: ConversationId([3; 16]), up_to };
+            let bodies = words.into_iter().map(|bytes| match bytes.is_empty() {
+                true => Carried::Erased(cut(crate::id::Front::default())),
+                false => Carried::Body(Body { salt: [4; 8], bytes }),
+            });
+            let bodies = bodies.collect();
             let origin = OriginId([2; 16]);
             let parcel = Parcel { origin, seq: 7, entry: entry().encode(), chain: [8; 8], bodies };
             let mut encoder = Encoder::new();

@@ -100,7 +100,7 @@ hex_id!(
 );
 
 /// Hashes `parts`, each with its length before it, under a domain of its own.
-fn hash_of<const N: usize>(domain: &str, parts: &[&[u8]]) -> [u8; N] {
+pub(crate) fn hash_of<const N: usize>(domain: &str, parts: &[&[u8]]) -> [u8; N] {
     let mut hasher = blake3::Hasher::new_derive_key(domain);
     for part in parts {
         hasher.update(&(part.len() as u64).to_be_bytes());

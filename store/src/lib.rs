@@ -24,6 +24,7 @@ pub mod document;
 pub mod engine;
 pub mod entropy;
 pub mod entry;
+pub mod erasure;
 pub mod id;
 pub mod log;
 pub mod name;

@@ -5,14 +5,15 @@
 
 use std::collections::BTreeMap;
 
-use crate::document::Checked;
+use crate::document::Change;
 use crate::engine::{EngineError, Table, View};
-use crate::entry::{Entry, EntryKind, Parcel, chain_mark};
-use crate::id::{Digest, OriginId, SpaceId};
-use crate::record::{Body, Header, Message, Record, RecordKey};
-use crate::replica::read_body;
+use crate::entry::{Carried, Entry, EntryKind, Parcel, chain_mark};
+use crate::erasure::Words;
+use crate::id::{ConversationId, Digest, Identity, OriginId, SpaceId};
+use crate::record::{Body, Statement};
+use crate::replica::{covering, read_body, records_of, settings_of, words_missing, words_of};
 use crate::seal;
-use crate::tables::{self, LogRow, MessageKey, RowType};
+use crate::tables::{self, BodyKey, LogRow, OriginRow, QuarantineRow, RowType};
 use crate::vector::VersionVector;
 
 /// Walks the log of a space in causal order.
@@ -22,6 +23,22 @@ pub struct LogWalk<'a> {
     until: VersionVector,
     /// The next entry of each origin: its row is read already.
     next: BTreeMap<(u64, OriginId), (u64, LogRow)>,
+}
+
+/// Why the log cannot be walked.
+#[derive(Debug, Clone, thiserror::Error)]
+pub enum WalkError {
+    /// It does not go back that far.
+    #[error("the log of {origin} was trimmed up to {trimmed}")]
+    Trimmed {
+        /// Whose log.
+        origin: OriginId,
+        /// Up to which seq.
+        trimmed: u64,
+    },
+    /// The engine failed or holds damaged rows.
+    #[error(transparent)]
+    Engine(#[from] EngineError),
 }
 
 /// A step of the walk.
@@ -43,15 +60,20 @@ impl<'a> LogWalk<'a> {
     /// Walks what lies above `from`, up to `until`.
     ///
     /// # Errors
-    /// When the engine fails or a row is damaged.
+    /// When the log was trimmed above `from`, the engine fails or a row is damaged.
     pub fn between(
         view: &'a dyn View,
         space: SpaceId,
         from: &VersionVector,
         until: &VersionVector,
-    ) -> Result<Self, EngineError> {
+    ) -> Result<Self, WalkError> {
         let mut walk = Self { view, space, until: until.clone(), next: BTreeMap::new() };
         for (origin, _) in until.above(from) {
+            let row: Option<OriginRow> = tables::get(view, &(space, origin))?;
+            let trimmed = row.map_or(0, |row| row.trimmed);
+            if trimmed > from.get(origin) {
+                return Err(WalkError::Trimmed { origin, trimmed });
+            }
             walk.step(origin, from.get(origin) + 1)?;
         }
         Ok(walk)
@@ -89,56 +111,136 @@ fn decode(key: &<LogRow as RowType>::Key, row: &LogRow) -> Result<Entry, EngineE
     Entry::decode(&row.entry).map_err(|source| seal::damaged(Table::Log, &LogRow::key(key), source))
 }
 
-/// The records of an entry of the log, with their bodies.
+/// What an entry of the log carries, decoded.
 ///
 /// # Errors
-/// When a row is damaged or missing.
-pub fn records(
-    view: &(impl View + ?Sized),
-    space: SpaceId,
-    entry: &LogEntry,
-) -> Result<Vec<(Message, Body)>, EngineError> {
-    let key = LogRow::key(&(space, entry.origin, entry.seq));
-    let damaged = |why: String| seal::damaged(Table::Log, &key, why);
-    let decoded = Entry::decode(&entry.bytes).map_err(|source| damaged(source.to_string()))?;
-    let EntryKind::Segment { conversation, change, .. } = decoded.kind else {
-        return Ok(Vec::new());
-    };
-    let checked =
-        Checked::parse(&change, entry.origin).map_err(|source| damaged(source.to_string()))?;
-    let read = |(key, scalar): (String, crate::document::Scalar)| {
-        let identity =
-            RecordKey::from_text(&key).map_err(|source| damaged(source.to_string()))?.identity;
-        let crate::document::Scalar::Bytes(header) = scalar else {
-            return Err(damaged("a record that is no header".to_owned()));
-        };
-        let header = Header::decode(&header).map_err(|source| damaged(source.to_string()))?;
-        let record = Record { identity, header };
-        let id = record.id();
-        let place = MessageKey::of(conversation, &record);
-        let body = read_body(view, place, record.header.body)?;
-        let body = body.ok_or_else(|| damaged(format!("message {id} has no body")))?;
-        Ok((Message::new(conversation, record, &body), body))
-    };
-    checked.writes.into_iter().map(read).collect()
+/// When the row is damaged.
+pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
+    Entry::decode(&entry.bytes).map_err(|source| damaged(space, entry, source))
 }
 
-/// The entry as it travels.
+/// The statements of an entry that changed a segment, with their identities, in its order; none
+/// of any other entry.
 ///
 /// # Errors
-/// When a row is damaged or missing.
+/// When the row is damaged.
+pub fn statements(
+    space: SpaceId,
+    entry: &LogEntry,
+) -> Result<Option<(ConversationId, Vec<(Identity, Statement)>)>, EngineError> {
+    let Entry { depth, kind, .. } = decoded(space, entry)?;
+    let EntryKind::Segment { conversation, change, .. } = kind else { return Ok(None) };
+    let (change, _) = Change::decode(&change).map_err(|source| damaged(space, entry, source))?;
+    let records = records_of(&change, (entry.origin, depth));
+    Ok(Some((conversation, records.map_err(|source| damaged(space, entry, source))?)))
+}
+
+/// The entry as it travels: with each body that its records refer to, or the row that covers it.
+///
+/// # Errors
+/// When a row is damaged, or a body is neither held nor covered.
 pub fn parcel(
     view: &(impl View + ?Sized),
     space: SpaceId,
     entry: LogEntry,
 ) -> Result<Parcel, EngineError> {
-    let records = records(view, space, &entry)?;
-    let bodies = records.into_iter().map(|(_, body)| body).collect();
+    let key = (space, entry.origin, entry.seq);
+    let bodies = match carried(view, space, &entry) {
+        Ok(bodies) => bodies,
+        Err(error) => match tables::get::<QuarantineRow>(view, &key)? {
+            Some(row) => quarantined(view, &entry, row)?,
+            None => return Err(error),
+        },
+    };
     let LogEntry { origin, seq, digest, bytes, .. } = entry;
     Ok(Parcel { origin, seq, entry: bytes, chain: chain_mark(digest), bodies })
 }
 
-/// The chain digest of an entry that is held.
+fn carried(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    entry: &LogEntry,
+) -> Result<Vec<Carried>, EngineError> {
+    let Entry { depth, kind, .. } = decoded(space, entry)?;
+    let place = (entry.origin, depth);
+    let decode =
+        |change: &[u8]| Change::decode(change).map_err(|source| damaged(space, entry, source));
+    let mut carried = Vec::new();
+    match kind {
+        EntryKind::Segment { conversation, change, .. } => {
+            let (change, _) = decode(&change)?;
+            let records = records_of(&change, place);
+            for (identity, statement) in records.map_err(|why| damaged(space, entry, why))? {
+                let (Some(reference), Some(words)) =
+                    (statement.body(), words_of(conversation, identity, &statement))
+                else {
+                    continue;
+                };
+                let message = words.message.unwrap_or(identity);
+                let place = (message, words.front.unwrap_or_default());
+                let body = read_body(view, conversation, place, reference)?;
+                carried.push(body_or_cover(view, space, entry, body, &words)?);
+            }
+        }
+        EntryKind::Conversation { name, incarnation, change } => {
+            let conversation = ConversationId::of(space, &name, incarnation);
+            let (change, _) = decode(&change)?;
+            let settings = settings_of(&change, conversation, place);
+            for record in settings.map_err(|why| damaged(space, entry, why))?.1 {
+                let Some(reference) = record.setting.body() else { continue };
+                let setting = record.setting.key(conversation).identity;
+                let key = BodyKey::title(conversation, setting, reference.digest);
+                let body = tables::get::<Body>(view, &key)?;
+                let body = body.filter(|body| body.reference() == reference);
+                let words = Words { conversation, message: None, author: &record.by, front: None };
+                carried.push(body_or_cover(view, space, entry, body, &words)?);
+            }
+        }
+        EntryKind::Origin { .. }
+        | EntryKind::Markers(_)
+        | EntryKind::Erasures { .. }
+        | EntryKind::Unknown { .. } => {}
+    }
+    Ok(carried)
+}
+
+fn body_or_cover(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    entry: &LogEntry,
+    body: Option<Body>,
+    words: &Words<'_>,
+) -> Result<Carried, EngineError> {
+    if let Some(body) = body {
+        return Ok(Carried::Body(body));
+    }
+    let cover = covering(view, space, words)?;
+    let key = LogRow::key(&(space, entry.origin, entry.seq));
+    cover.map(Carried::Erased).ok_or_else(|| words_missing(Table::Log, &key))
+}
+
+/// The bodies of an entry in quarantine, kept as they came.
+fn quarantined(
+    view: &(impl View + ?Sized),
+    entry: &LogEntry,
+    row: QuarantineRow,
+) -> Result<Vec<Carried>, EngineError> {
+    let mut carried = Vec::new();
+    loop {
+        let place = (entry.origin, entry.seq);
+        let key = BodyKey::quarantined(row.conversation, place, carried.len());
+        match tables::get::<Body>(view, &key)? {
+            Some(body) => carried.push(Carried::Body(body)),
+            None => return Ok(carried),
+        }
+    }
+}
+
+fn damaged(space: SpaceId, entry: &LogEntry, why: impl std::fmt::Display) -> EngineError {
+    seal::damaged(Table::Log, &LogRow::key(&(space, entry.origin, entry.seq)), why)
+}
+
+/// The chain digest of an entry that is held, or was trimmed last.
 ///
 /// # Errors
 /// When the engine fails or the row is damaged.
@@ -148,5 +250,9 @@ pub fn chain_at(
     origin: OriginId,
     seq: u64,
 ) -> Result<Option<Digest>, EngineError> {
-    Ok(tables::get::<LogRow>(view, &(space, origin, seq))?.map(|row| row.digest))
+    if let Some(row) = tables::get::<LogRow>(view, &(space, origin, seq))? {
+        return Ok(Some(row.digest));
+    }
+    let row: Option<OriginRow> = tables::get(view, &(space, origin))?;
+    Ok(row.filter(|row| row.trimmed == seq).map(|row| row.base))
 }

@@ -5,28 +5,29 @@
 //! engine will give once every pending batch is durable.
 
 use std::cmp::Ordering;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::iter::Peekable;
+use std::sync::Arc;
 
-use crate::engine::{Batch, Direction, EngineError, Row, Rows, SharedEngine, Table, View, Write};
+use crate::engine::{Batch, Direction, EngineError, Row, Rows, SharedEngine, Table, View};
 
 /// Numbers batches in the order in which they become durable, from 1.
 pub type Ticket = u64;
 
-/// A pending write: the batch it belongs to, and the value (`None`: removed).
-type Pending = (Ticket, Option<Vec<u8>>);
-
-/// See the module's comment.
+/// See the module's comment. Batches are layers: the one that is being built lies on top, those
+/// on their way to the disk below it, the engine at the bottom.
 pub struct Overlay {
     engine: SharedEngine,
-    pending: BTreeMap<(Table, Vec<u8>), Pending>,
+    /// On their way to the disk, the oldest first.
+    sealed: VecDeque<(Ticket, Arc<Batch>)>,
+    building: Batch,
 }
 
 impl Overlay {
     /// An overlay with nothing pending.
     #[must_use]
     pub fn over(engine: SharedEngine) -> Self {
-        Self { engine, pending: BTreeMap::new() }
+        Self { engine, sealed: VecDeque::new(), building: Batch::default() }
     }
 
     /// The engine below.
@@ -35,50 +36,44 @@ impl Overlay {
         &self.engine
     }
 
-    /// Lays the writes of `batch` over what is there.
-    pub fn lay(&mut self, ticket: Ticket, batch: &Batch) {
-        for write in batch.writes() {
-            let (table, key, value) = match write {
-                Write::Put { table, key, value } => (*table, key, Some(value.clone())),
-                Write::Delete { table, key } => (*table, key, None),
-            };
-            self.pending.insert((table, key.clone()), (ticket, value));
+    /// The batch that is being built, to write into.
+    pub fn building(&mut self) -> &mut Batch {
+        &mut self.building
+    }
+
+    /// Ends the batch that is being built and keeps it until it is durable.
+    pub fn seal(&mut self, ticket: Ticket) -> Arc<Batch> {
+        let batch = Arc::new(std::mem::take(&mut self.building));
+        self.sealed.push_back((ticket, Arc::clone(&batch)));
+        batch
+    }
+
+    /// Drops the batches that the engine holds by now.
+    pub fn lift(&mut self, durable: Ticket) {
+        while self.sealed.front().is_some_and(|(ticket, _)| *ticket <= durable) {
+            self.sealed.pop_front();
         }
     }
 
-    /// Drops what the engine holds by now: the writes of `batch`, unless a later batch wrote
-    /// them again.
-    pub fn lift(&mut self, durable: Ticket, batch: &Batch) {
-        for write in batch.writes() {
-            let (Write::Put { table, key, .. } | Write::Delete { table, key }) = write;
-            let place = (*table, key.clone());
-            if self.pending.get(&place).is_some_and(|(ticket, _)| *ticket <= durable) {
-                self.pending.remove(&place);
-            }
-        }
-    }
-
-    /// How many writes are pending.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.pending.len()
-    }
-
-    /// Whether none is.
+    /// Whether nothing is pending.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.pending.is_empty()
+        self.sealed.is_empty() && self.building.is_empty()
+    }
+
+    /// The batches, the newest first.
+    fn layers(&self) -> impl Iterator<Item = &Batch> {
+        let sealed = self.sealed.iter().rev().map(|(_, batch)| &**batch);
+        std::iter::once(&self.building).chain(sealed)
     }
 }
 
 impl View for Overlay {
     fn get(&self, table: Table, key: &[u8]) -> Result<Option<Vec<u8>>, EngineError> {
-        if !self.pending.is_empty()
-            && let Some((_, value)) = self.pending.get(&(table, key.to_vec()))
-        {
-            return Ok(value.clone());
+        match self.layers().find_map(|layer| layer.get(table, key)) {
+            Some(value) => Ok(value.map(<[u8]>::to_vec)),
+            None => self.engine.get(table, key),
         }
-        self.engine.get(table, key)
     }
 
     fn scan<'a>(
@@ -89,14 +84,20 @@ impl View for Overlay {
         direction: Direction,
     ) -> Rows<'a> {
         let below = self.engine.scan(table, start, end, direction);
-        if start >= end {
-            return below;
+        let mut above: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
+        for layer in self.layers() {
+            for (key, value) in layer.range(table, start, end) {
+                above.entry(key).or_insert(value);
+            }
         }
-        let range = self.pending.range((table, start.to_vec())..(table, end.to_vec()));
-        let above = range.map(|((_, key), (_, value))| (key, value));
-        match direction {
-            Direction::Forward => Box::new(merged(below, above, |a, b| a.cmp(b))),
-            Direction::Backward => Box::new(merged(below, above.rev(), |a, b| b.cmp(a))),
+        match (direction, above.is_empty()) {
+            (_, true) => below,
+            (Direction::Forward, false) => {
+                Box::new(merged(below, above.into_iter(), |a, b| a.cmp(b)))
+            }
+            (Direction::Backward, false) => {
+                Box::new(merged(below, above.into_iter().rev(), |a, b| b.cmp(a)))
+            }
         }
     }
 }
@@ -105,7 +106,7 @@ impl View for Overlay {
 /// hides the engine's row of the same key.
 fn merged<'a>(
     below: impl Iterator<Item = Result<Row, EngineError>> + 'a,
-    above: impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)> + 'a,
+    above: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + 'a,
     compare: impl Fn(&[u8], &[u8]) -> Ordering + 'a,
 ) -> impl Iterator<Item = Result<Row, EngineError>> + 'a {
     let mut below = below.peekable();
@@ -118,7 +119,7 @@ fn merged<'a>(
                 Side::Above => {
                     let (key, value) = above.next()?;
                     if let Some(value) = value {
-                        return Some(Ok((key.clone(), value.clone())));
+                        return Some(Ok((key.to_vec(), value.to_vec())));
                     }
                 }
             }
@@ -138,7 +139,7 @@ enum Side {
 
 fn next_side<'a>(
     below: &mut Peekable<impl Iterator<Item = Result<Row, EngineError>>>,
-    above: &mut Peekable<impl Iterator<Item = (&'a Vec<u8>, &'a Option<Vec<u8>>)>>,
+    above: &mut Peekable<impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)>>,
     compare: &impl Fn(&[u8], &[u8]) -> Ordering,
 ) -> Side {
     match (below.peek(), above.peek()) {
@@ -154,8 +155,6 @@ fn next_side<'a>(
 
 #[cfg(test)]
 mod tests {
-    use std::sync::Arc;
-
     use proptest::prelude::*;
 
     use super::*;
@@ -192,12 +191,18 @@ mod tests {
             let mut overlay = Overlay::over(engine.clone());
             let batches: Vec<_> = batches.iter().map(|writes| batch_of(writes)).collect();
             for (index, batch) in batches.iter().enumerate() {
-                overlay.lay(index as u64 + 1, batch);
+                overlay.building().append(batch.clone());
+                if index + 1 < batches.len() {
+                    overlay.seal(index as u64 + 1);
+                }
                 model.persist(batch).expect("memory persists");
             }
             for (index, batch) in batches.iter().enumerate().take(durable) {
+                if index + 1 == batches.len() {
+                    overlay.seal(index as u64 + 1);
+                }
                 engine.persist(batch).expect("memory persists");
-                overlay.lift(index as u64 + 1, batch);
+                overlay.lift(index as u64 + 1);
             }
             for key in 0..12_u8 {
                 let read = |view: &dyn View| view.get(Table::Index, &[key]).expect("reads");

@@ -6,16 +6,24 @@
 use std::collections::BTreeMap;
 
 use crate::engine::{Direction, EngineError, Row, Rows, SharedEngine, Table, View};
-use crate::id::{ConversationId, MessageId, OriginId, SpaceId};
-use crate::log::{self, LogWalk};
+use crate::id::{ConversationId, Front, Identity, MessageId, OriginId, SpaceId};
 use crate::name::Name;
-use crate::record::{Body, Message};
-use crate::replica::{Applied, read_body, read_origins, vector_of};
+use crate::record::{Access, Body, Message};
+use crate::replica::{read_origins, vector_of};
 use crate::seal;
 use crate::tables::{
-    self, ConversationRow, MessageKey, NameRow, OriginRow, Placed, RowType, TimelineRow,
+    self, BodyKey, ConversationRow, IdentityRow, MessageKey, NameRow, OriginRow, RowType,
+    ThreadRow, TimelineRow,
 };
 use crate::vector::VersionVector;
+
+mod follow;
+mod history;
+mod people;
+
+pub use follow::FollowError;
+pub use history::Revised;
+pub use people::{Member, Settings, Unread};
 
 /// Reads a space. Cheap to clone.
 #[derive(Clone)]
@@ -59,6 +67,10 @@ pub struct Conversation {
     pub messages: u64,
     /// The greatest message id.
     pub last: Option<MessageId>,
+    /// Who may read and write.
+    pub access: Access,
+    /// Whether entries about it could not be applied here, so that it may lack something.
+    pub damaged: bool,
 }
 
 /// Why something cannot be read.
@@ -111,21 +123,54 @@ impl Reader {
         Ok(Page { messages, older, newer, vector })
     }
 
+    /// Reads a page of a thread: at most `limit` messages after `after`, the oldest first. The
+    /// root itself is not among them.
+    ///
+    /// # Errors
+    /// When the conversation is unknown, the engine fails or a row is damaged.
+    pub fn thread(
+        &self,
+        name: &Name,
+        root: MessageId,
+        after: Option<MessageId>,
+        limit: usize,
+    ) -> Result<Option<Page>, ReadError> {
+        let view = self.engine.view();
+        let view = &*view;
+        let (id, _) = self.lookup(view, name)?;
+        let Some(root) = place_of(view, id, root)? else { return Ok(None) };
+        let prefix = ThreadRow::prefix(id, root.identity);
+        let start = match after {
+            Some(after) => [&prefix[..], &after.front().next().to_bytes()].concat(),
+            None => prefix.clone(),
+        };
+        let end = tables::behind(&prefix);
+        let mut rows = view.scan(Table::Index, &start, &end, Direction::Forward);
+        let mut messages = Vec::new();
+        let mut newer = false;
+        for row in rows.by_ref() {
+            if messages.len() >= limit {
+                newer = true;
+                break;
+            }
+            let place = ThreadRow::parse(&row?.0)?;
+            let key = MessageKey { conversation: id, front: place.front, identity: place.identity };
+            messages.extend(read_message(view, key)?);
+        }
+        let vector = vector_of(&read_origins(view, self.space)?);
+        Ok(Some(Page { messages, older: after.is_some(), newer, vector }))
+    }
+
     /// Reads one message; an id of any copy of it finds it.
     ///
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn message(&self, name: &Name, id: MessageId) -> Result<Option<Message>, ReadError> {
         let view = self.engine.view();
-        let (conversation, _) = self.lookup(&*view, name)?;
-        let key = (conversation, id.tail());
-        let Some(row) = tables::get::<tables::IdentityRow>(&*view, &key)? else {
-            return Ok(None);
-        };
-        let Some(Placed { identity, front }) = row.find(id) else { return Ok(None) };
-        let key = TimelineRow::key(&MessageKey { conversation, front, identity });
-        let Some(value) = view.get(Table::Timeline, &key)? else { return Ok(None) };
-        Ok(read_messages(&*view, conversation, &[(key, value)])?.pop())
+        let (conversation, row) = self.lookup(&*view, name)?;
+        let key = place_of(&*view, conversation, id)?;
+        let Some(key) = key.filter(|key| !row.has_expired(key.front)) else { return Ok(None) };
+        Ok(read_message(&*view, key)?)
     }
 
     /// The canonical id of a message, given the id of any copy.
@@ -205,59 +250,51 @@ impl Reader {
         read_origins(&*self.engine, self.space)
     }
 
-    /// What was applied above `from`, up to `until`, in causal order, at most about `limit`
-    /// messages; for followers that resume. Returns what it read up to.
-    ///
-    /// # Errors
-    /// When the engine fails or a row is damaged.
-    pub fn applied_between(
-        &self,
-        from: &VersionVector,
-        until: &VersionVector,
-        limit: usize,
-    ) -> Result<Vec<Applied>, EngineError> {
-        let view = self.engine.view();
-        let mut applied = Vec::new();
-        let mut count = 0;
-        for entry in LogWalk::between(&*view, self.space, from, until)? {
-            let entry = entry?;
-            let mut messages = Vec::new();
-            let mut aliases = Vec::new();
-            for (message, _) in log::records(&*view, self.space, &entry)? {
-                let canonical = self.canonical(message.conversation, message.identity)?;
-                match canonical {
-                    Some(id) if id != message.id => {
-                        aliases.push((message.conversation, message.id, id));
-                    }
-                    Some(_) | None => messages.push(message),
-                }
-            }
-            count += messages.len();
-            applied.push(Applied { origin: entry.origin, seq: entry.seq, messages, aliases });
-            if count >= limit {
-                break;
-            }
-        }
-        Ok(applied)
-    }
-
     fn lookup(
         &self,
         view: &(impl View + ?Sized),
         name: &Name,
     ) -> Result<(ConversationId, ConversationRow), ReadError> {
-        let id = ConversationId::of(self.space, name, 0);
+        // Most names were used once: their conversation's id needs no looking up.
+        let first = ConversationId::of(self.space, name, 0);
+        if let Some(row) = tables::get::<ConversationRow>(view, &first)? {
+            return Ok((first, row));
+        }
+        let unknown = || ReadError::UnknownConversation(name.clone());
+        let named: Option<NameRow> = tables::get(view, &(self.space, name.clone()))?;
+        let id = named.ok_or_else(unknown)?.conversation;
         let row = tables::get::<ConversationRow>(view, &id)?;
-        row.map(|row| (id, row)).ok_or_else(|| ReadError::UnknownConversation(name.clone()))
+        row.map(|row| (id, row)).ok_or_else(unknown)
     }
 }
 
 fn listed(id: ConversationId, row: ConversationRow) -> Conversation {
-    Conversation { id, name: row.name, messages: row.messages, last: row.last }
+    let ConversationRow { name, messages, last, access, quarantined, .. } = row;
+    Conversation { id, name, messages, last, access, damaged: quarantined > 0 }
 }
 
 fn has_any(view: &dyn View, start: &[u8], end: &[u8]) -> Result<bool, EngineError> {
     Ok(view.scan(Table::Timeline, start, end, Direction::Forward).next().transpose()?.is_some())
+}
+
+/// Where the canonical copy of a message stands, given the id of any copy.
+fn place_of(
+    view: &dyn View,
+    conversation: ConversationId,
+    id: MessageId,
+) -> Result<Option<MessageKey>, EngineError> {
+    let row: Option<IdentityRow> = tables::get(view, &(conversation, id.tail()))?;
+    Ok(row.as_ref().and_then(|row| row.find(id)).map(|placed| {
+        let (front, identity): (Front, Identity) = (placed.canonical(), placed.identity);
+        MessageKey { conversation, front, identity }
+    }))
+}
+
+/// The message at a place, if it shows.
+fn read_message(view: &dyn View, place: MessageKey) -> Result<Option<Message>, EngineError> {
+    let key = TimelineRow::key(&place);
+    let Some(value) = view.get(Table::Timeline, &key)? else { return Ok(None) };
+    Ok(read_messages(view, place.conversation, &[(key, value)])?.pop())
 }
 
 /// Joins timeline rows, in the order of their ids, with their bodies: one scan of each table.
@@ -276,28 +313,30 @@ fn read_messages(
         let place = TimelineRow::parse(key)?;
         let row: TimelineRow = tables::open(key, value)?;
         while bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other < key)).is_some() {}
-        let scanned = bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other == key));
-        let first: Option<Body> = match scanned.transpose()? {
-            Some((key, value)) => Some(tables::open(&key, &value)?),
-            None => None,
+        let held = bodies.next_if(|body| body.as_ref().is_ok_and(|(other, _)| other == key));
+        let body = match held.transpose()? {
+            Some(_) if !row.state.is_visible() => Vec::new(),
+            Some((key, value)) => shown_body(&key, &value, &row)?,
+            None if row.state.is_visible() => {
+                let key = Body::key(&BodyKey::Shown(place));
+                return Err(seal::damaged(Table::Bodies, &key, "no body where a message shows"));
+            }
+            None => Vec::new(),
         };
-        // Where there are copies, the first to arrive here need not be the canonical one.
-        let body = match first.filter(|body| body.reference() == row.header.body) {
-            Some(body) => Some(body),
-            None => read_body(view, place, row.header.body)?,
-        };
-        let body = body.ok_or_else(|| {
-            seal::damaged(Table::Bodies, key, "no body where the timeline has a message")
-        })?;
-        messages.push(Message {
-            conversation,
-            id: place.id(),
-            identity: place.identity,
-            header: row.header,
-            body: body.bytes,
-        });
+        let (id, identity) = (place.id(), place.identity);
+        let TimelineRow { state, header } = row;
+        messages.push(Message { conversation, id, identity, header, state, body });
     }
     Ok(messages)
+}
+
+fn shown_body(key: &[u8], value: &[u8], row: &TimelineRow) -> Result<Vec<u8>, EngineError> {
+    let body: Body = tables::open(key, value)?;
+    if body.reference() != row.body() {
+        let why = "a body that is not the one its message refers to";
+        return Err(seal::damaged(Table::Bodies, key, why));
+    }
+    Ok(body.bytes)
 }
 
 /// The first `limit` rows, and whether there are more. Rows of one id are not parted: no bound

@@ -1,19 +1,26 @@
-//! Records: one thing said in a conversation, as a key and a packed header in a segment document.
+//! Records: one thing said or done in a conversation, as a key and a packed value in a document.
 //!
 //! A record is written once under its own key, so Automerge never has to pick a winner. Keys
 //! order newest first (greatest depth first), because Automerge walks a map from its first key.
-//! Invariant: a header holds nothing that a person wrote but names; words stand in bodies.
+//! Invariant: a record holds nothing that a person wrote but names; words stand in bodies.
 
-use crate::bytes::{DecodeError, Decoder, Encoder};
-use crate::id::{ConversationId, Front, Identity, MessageId, OriginId};
-use crate::name::Name;
+mod body;
+mod message;
+mod post;
+mod setting;
+mod statement;
 
-/// The greatest length of a body: 64 KiB.
-pub const MAX_BODY_BYTES: usize = 64 * 1024;
-/// The greatest length of a content type, in bytes of ASCII.
-pub const MAX_CONTENT_TYPE_BYTES: usize = 128;
-/// The greatest length of a packed header: far above what its fields can take.
-pub const MAX_HEADER_BYTES: usize = 1024;
+pub use body::{Body, BodyReference, ContentType, MAX_BODY_BYTES, MAX_CONTENT_TYPE_BYTES};
+pub use message::{Message, MessageState, Rank, Revision, Withdrawal};
+pub use post::Header;
+pub use setting::{Access, Role, Setting, SettingKey, SettingKind, SettingRecord};
+pub use statement::{Edit, MAX_EMOJI_BYTES, Reaction, Redaction, Statement};
+
+use crate::bytes::{DecodeError, Decoder};
+use crate::id::{Identity, MessageId, OriginId};
+
+/// The greatest length of a packed record: far above what its fields can take.
+pub const MAX_RECORD_BYTES: usize = 1024;
 /// The greatest depth a key can hold.
 pub const MAX_DEPTH: u64 = (1 << 48) - 1;
 
@@ -87,179 +94,7 @@ impl RecordKey {
     }
 }
 
-/// What stays in documents of a body: its length and a digest that tells nothing without the
-/// salt, which lives and dies with the body.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyReference {
-    /// Length in bytes.
-    pub length: u32,
-    /// The first 16 bytes of BLAKE3 over salt and body.
-    pub digest: [u8; 16],
-}
-
-/// What a person wrote, and its salt.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Body {
-    /// Random.
-    pub salt: [u8; 8],
-    /// The words.
-    pub bytes: Vec<u8>,
-}
-
-impl Body {
-    /// What a document keeps of it.
-    #[must_use]
-    pub fn reference(&self) -> BodyReference {
-        let mut hasher = blake3::Hasher::new();
-        hasher.update(&self.salt).update(&self.bytes);
-        let mut digest = [0; 16];
-        digest.copy_from_slice(&hasher.finalize().as_bytes()[..16]);
-        BodyReference { length: self.bytes.len() as u32, digest }
-    }
-
-    /// Writes the salt, then the words as a run.
-    pub fn encode(&self, encoder: &mut Encoder) {
-        encoder.raw(&self.salt).run(&self.bytes);
-    }
-
-    /// Reads what [`Body::encode`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes are cut off, or above [`MAX_BODY_BYTES`].
-    pub fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        let salt = decoder.array("body salt")?;
-        let bytes = decoder.run("body", MAX_BODY_BYTES)?.to_vec();
-        Ok(Self { salt, bytes })
-    }
-}
-
-/// A post's packed header.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Header {
-    /// The place in the timeline.
-    pub front: Front,
-    /// Who wrote it.
-    pub author: Name,
-    /// MIME type of the body.
-    pub content_type: ContentType,
-    /// The message it answers.
-    pub reply_to: Option<Identity>,
-    /// The message whose thread it belongs to.
-    pub thread: Option<Identity>,
-    /// The body.
-    pub body: BodyReference,
-}
-
-/// The version and kind of a post's header, in its first byte.
-const POST: u8 = 1;
-const HAS_REPLY: u8 = 1;
-const HAS_THREAD: u8 = 2;
-const HAS_CONTENT_TYPE: u8 = 4;
-const KNOWN_FLAGS: u8 = HAS_REPLY | HAS_THREAD | HAS_CONTENT_TYPE;
-
-impl Header {
-    /// The packed bytes.
-    #[must_use]
-    pub fn encode(&self) -> Vec<u8> {
-        let flag = |on: bool, bit: u8| if on { bit } else { 0 };
-        let plain = self.content_type == ContentType::default();
-        let flags = flag(self.reply_to.is_some(), HAS_REPLY)
-            | flag(self.thread.is_some(), HAS_THREAD)
-            | flag(!plain, HAS_CONTENT_TYPE);
-        let mut encoder = Encoder::with_capacity(48);
-        encoder.u8(POST).u8(flags).raw(&self.front.to_bytes());
-        encoder.run(self.author.as_str().as_bytes());
-        if !plain {
-            encoder.run(self.content_type.as_str().as_bytes());
-        }
-        for identity in [self.reply_to, self.thread].into_iter().flatten() {
-            encoder.raw(&identity.0);
-        }
-        encoder.varint(u64::from(self.body.length)).raw(&self.body.digest);
-        encoder.finish()
-    }
-
-    /// Reads what [`Header::encode`] wrote.
-    ///
-    /// # Errors
-    /// When the bytes are not a post's header of this version, or not in their only form.
-    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeError> {
-        let mut decoder = Decoder::new(bytes);
-        let kind = decoder.u8("header kind")?;
-        if kind != POST {
-            return Err(DecodeError::invalid("header kind", format!("{kind} is unknown")));
-        }
-        let flags = decoder.u8("header flags")?;
-        if flags & !KNOWN_FLAGS != 0 {
-            return Err(DecodeError::invalid("header flags", format!("{flags:#04x} is unknown")));
-        }
-        let front = Front::from_bytes(decoder.array("front")?);
-        let author = decoder.name("author")?;
-        let content_type = if flags & HAS_CONTENT_TYPE == 0 {
-            ContentType::default()
-        } else {
-            let given = decoder.text("content type", MAX_CONTENT_TYPE_BYTES)?.parse()?;
-            if given == ContentType::default() {
-                return Err(DecodeError::invalid("content type", "the default is left out"));
-            }
-            given
-        };
-        let mut identity = |what, bit| match flags & bit {
-            0 => Ok(None),
-            _ => decoder.array(what).map(|bytes| Some(Identity(bytes))),
-        };
-        let reply_to = identity("reply to", HAS_REPLY)?;
-        let thread = identity("thread", HAS_THREAD)?;
-        let length = decoder.count("body length", MAX_BODY_BYTES)? as u32;
-        let body = BodyReference { length, digest: decoder.array("body digest")? };
-        decoder.end("header")?;
-        Ok(Self { front, author, content_type, reply_to, thread, body })
-    }
-
-    /// The id of the message that this header describes.
-    #[must_use]
-    pub fn id(&self, identity: Identity) -> MessageId {
-        MessageId::new(self.front, identity)
-    }
-}
-
-/// A MIME type: printable ASCII with one slash, at most [`MAX_CONTENT_TYPE_BYTES`].
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct ContentType(String);
-
-impl ContentType {
-    /// The text.
-    #[must_use]
-    pub fn as_str(&self) -> &str {
-        &self.0
-    }
-}
-
-impl Default for ContentType {
-    fn default() -> Self {
-        Self("text/plain".to_owned())
-    }
-}
-
-impl std::str::FromStr for ContentType {
-    type Err = DecodeError;
-
-    fn from_str(text: &str) -> Result<Self, DecodeError> {
-        let printable = text.bytes().all(|byte| (0x20..0x7f).contains(&byte));
-        let essence = text.split(';').next().unwrap_or_default().trim();
-        let parts = essence.split_once('/');
-        let whole = parts.is_some_and(|(kind, subtype)| {
-            !kind.is_empty() && !subtype.is_empty() && !subtype.contains('/')
-        });
-        if !printable || !whole || text.len() > MAX_CONTENT_TYPE_BYTES {
-            let why = format!("{text:?} is not a MIME type such as text/plain");
-            return Err(DecodeError::invalid("content type", why));
-        }
-        Ok(Self(text.to_owned()))
-    }
-}
-
-/// A record with its place.
+/// A post with its place.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Record {
     /// What it is about.
@@ -276,34 +111,10 @@ impl Record {
     }
 }
 
-/// A message as it is read: the record, its conversation, and its words.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Message {
-    /// Where it was said.
-    pub conversation: ConversationId,
-    /// Its id.
-    pub id: MessageId,
-    /// Its identity.
-    pub identity: Identity,
-    /// Its header.
-    pub header: Header,
-    /// What was said.
-    pub body: Vec<u8>,
-}
-
-impl Message {
-    /// The message of `record`, said in `conversation`, with the words of `body`.
-    #[must_use]
-    pub fn new(conversation: ConversationId, record: Record, body: &Body) -> Self {
-        let Record { identity, header } = record;
-        let id = header.id(identity);
-        Self { conversation, id, identity, header, body: body.bytes.clone() }
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::id::Front;
     use crate::id::MAX_MILLIS;
     use proptest::prelude::*;
 

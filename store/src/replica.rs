@@ -20,19 +20,31 @@
 
 mod apply;
 mod building;
+mod deeds;
 mod documents;
+mod erase;
+mod maintain;
+mod markers;
+mod operate;
 mod place;
 mod seal;
+mod settings;
 mod write;
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-pub use apply::{Readiness, Refusal};
+pub use apply::{Readiness, Refusal, Taken};
+pub(crate) use apply::{records_of, settings_of, words_of};
 pub use building::Applied;
+pub(crate) use documents::{CONVERSATION_DOCUMENT, read_snapshot};
+pub(crate) use erase::{covering, words_missing};
+pub use maintain::{Built, Kept, KeyRange};
+pub(crate) use maintain::{change_of, changes_of, genesis_of};
+pub use operate::{Actor, CommandError, MAX_MESSAGE_EMOJIS, Operated, Operation};
 pub(crate) use place::read_body;
 pub use seal::Sealed;
-pub use write::{MAX_KEY_BYTES, NewMessage, Placing, PostError, Posted};
+pub use write::{MAX_KEY_BYTES, NewMessage, Placing, Posted};
 
 use self::building::Building;
 use self::documents::Documents;
@@ -41,7 +53,8 @@ use crate::digest::RowHasher;
 use crate::engine::{Direction, EngineError, SharedEngine, View};
 use crate::entropy::Entropy;
 use crate::entry::chain_start;
-use crate::id::{Digest, Millis, NodeId, OriginId, SpaceId};
+use crate::erasure::Erasure;
+use crate::id::{ConversationId, Digest, Front, Millis, NodeId, OriginId, SegmentId, SpaceId};
 use crate::name::Name;
 use crate::overlay::{Overlay, Ticket};
 use crate::tables::{self, OriginRow, SpaceRow};
@@ -67,6 +80,27 @@ pub struct Point {
     pub vector: VersionVector,
     /// The digest of the space.
     pub digest: Digest,
+    /// The digest of the erasure table: rows may be known before the entries that carry them.
+    pub erasures: Digest,
+    /// The digest of the quarantine: entries that are held and could not be applied.
+    pub quarantine: Digest,
+}
+
+impl Point {
+    /// The digest of what the state depends on beside the vector: what is to be forgotten, and
+    /// what could not be applied.
+    #[must_use]
+    pub fn aside(&self) -> Digest {
+        let mut hasher = blake3::Hasher::new();
+        hasher.update(&self.erasures.0).update(&self.quarantine.0);
+        Digest(*hasher.finalize().as_bytes())
+    }
+
+    /// Whether the two must have equal digests.
+    #[must_use]
+    pub fn is_comparable(&self, other: &Self) -> bool {
+        self.vector == other.vector && self.aside() == other.aside()
+    }
 }
 
 /// Counts of a space, for people.
@@ -117,6 +151,14 @@ pub struct Replica {
     seen: VersionVector,
     documents: Documents,
     building: Building,
+    /// Authors whose words were erased, up to a place in time.
+    erased_authors: BTreeMap<Name, Front>,
+    /// Conversations that were erased.
+    retired: BTreeSet<ConversationId>,
+    /// The highest incarnation of each name that was erased.
+    incarnations: BTreeMap<Name, u32>,
+    /// Segments that take no more appends here and have changes that no snapshot covers.
+    full: BTreeSet<SegmentId>,
     sealed: Ticket,
     written: Ticket,
     pending: VecDeque<(Arc<Sealed>, Point)>,
@@ -146,8 +188,14 @@ impl Replica {
         let origins = read_origins(&*engine, space)?;
         let applied = vector_of(&origins);
         let depth = origins.values().map(|row| row.depth).max().unwrap_or(0);
-        let durable = Point { vector: applied.clone(), digest: state.sum.digest() };
-        Ok(Self {
+        let durable = Point {
+            vector: applied.clone(),
+            digest: state.sum.digest(),
+            erasures: state.erasures.digest(),
+            quarantine: state.quarantine.digest(),
+        };
+        let erasures = tables::erasures_of(&*engine, space)?;
+        let mut replica = Self {
             space,
             overlay: Overlay::over(engine),
             hasher: RowHasher::of(space),
@@ -158,14 +206,35 @@ impl Replica {
             applied,
             depth,
             seen: VersionVector::default(),
-            documents: Documents::new(writer.origin, document_cache_bytes),
+            documents: Documents::new(document_cache_bytes),
             writer,
             building: Building::default(),
+            erased_authors: BTreeMap::new(),
+            retired: BTreeSet::new(),
+            incarnations: BTreeMap::new(),
+            full: BTreeSet::new(),
             sealed: 0,
             written: 0,
             pending: VecDeque::new(),
             durable,
-        })
+        };
+        erasures.iter().for_each(|row| replica.remember(row));
+        Ok(replica)
+    }
+
+    /// Keeps in memory what is asked of the erasure table all the time.
+    fn remember(&mut self, erasure: &Erasure) {
+        match erasure {
+            Erasure::Author { author, up_to } => {
+                self.erased_authors.insert(author.clone(), *up_to);
+            }
+            Erasure::Conversation { name, incarnation, conversation } => {
+                self.retired.insert(*conversation);
+                let highest = self.incarnations.entry(name.clone()).or_insert(*incarnation);
+                *highest = (*highest).max(*incarnation);
+            }
+            Erasure::Message { .. } | Erasure::Cut { .. } => {}
+        }
     }
 
     /// The space.
@@ -241,7 +310,7 @@ impl Replica {
         let mut done = Vec::new();
         while self.pending.front().is_some_and(|(sealed, _)| sealed.ticket <= ticket) {
             if let Some((sealed, point)) = self.pending.pop_front() {
-                self.overlay.lift(sealed.ticket, &sealed.batch);
+                self.overlay.lift(sealed.ticket);
                 self.written = sealed.ticket;
                 self.durable = point;
                 done.push(sealed);
@@ -260,6 +329,9 @@ impl SpaceRow {
             messages: 0,
             ahead: 0,
             sum: crate::digest::RowSum::default(),
+            erasures: crate::digest::RowSum::default(),
+            erased_messages: 0,
+            quarantine: crate::digest::RowSum::default(),
         }
     }
 }

@@ -48,7 +48,7 @@ pub(super) async fn create(
     let new = match submit(&api, &space, command, 0).await? {
         Outcome::Created { new, .. } => new,
         Outcome::Refused(error) => return Err(error.into()),
-        Outcome::Posted { .. } => {
+        Outcome::Posted { .. } | Outcome::Operated { .. } => {
             return Err(Problem::internal("a creation was answered as a post"));
         }
     };

@@ -59,7 +59,9 @@ pub(super) async fn post(
             Ok(with_token(receipt(posted, reached), &space, vector))
         }
         Outcome::Refused(error) => Err(error.into()),
-        Outcome::Created { .. } => Err(Problem::internal("a post was answered as a creation")),
+        Outcome::Created { .. } | Outcome::Operated { .. } => {
+            Err(Problem::internal("a post was answered as a creation"))
+        }
     }
 }
 

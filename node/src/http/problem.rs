@@ -11,7 +11,7 @@ use warbler_store::engine::EngineError;
 use warbler_store::id::InvalidId;
 use warbler_store::name::InvalidName;
 use warbler_store::reader::ReadError;
-use warbler_store::replica::PostError;
+use warbler_store::replica::CommandError;
 
 use super::wire::Missing;
 use crate::space::SubmitError;
@@ -36,6 +36,9 @@ pub(super) enum Kind {
     RequestTimeout,
     KeyReused,
     KeyTaken,
+    Gone,
+    Forbidden,
+    TooManyEmojis,
     Busy,
     OutcomeUnknown,
     Behind,
@@ -78,6 +81,11 @@ impl Kind {
                 "The idempotency key was used for another message",
             ),
             Self::KeyTaken => ("key-taken", S::CONFLICT, "The idempotency key cannot be used"),
+            Self::Gone => ("gone", S::GONE, "The message was redacted, erased, or has expired"),
+            Self::Forbidden => ("forbidden", S::FORBIDDEN, "The user may not do this"),
+            Self::TooManyEmojis => {
+                ("too-many-emojis", S::CONFLICT, "The message bears too many different emojis")
+            }
             Self::Busy => ("busy", S::SERVICE_UNAVAILABLE, "The node is busy"),
             Self::OutcomeUnknown => {
                 ("outcome-unknown", S::INTERNAL_SERVER_ERROR, "The outcome is unknown")
@@ -224,21 +232,25 @@ impl From<SubmitError> for Problem {
     }
 }
 
-impl From<PostError> for Problem {
-    fn from(error: PostError) -> Self {
+impl From<CommandError> for Problem {
+    fn from(error: CommandError) -> Self {
         let kind = match error {
-            PostError::UnknownConversation(_) => return unknown_conversation(error),
-            PostError::UnknownMessage(_) => Kind::UnknownMessage,
-            PostError::EmptyBody => Kind::InvalidBody,
-            PostError::BodyTooLarge(_) => Kind::BodyTooLarge,
-            PostError::KeyLength(_) => Kind::InvalidRequest,
-            PostError::KeyReused(_) => {
+            CommandError::UnknownConversation(_) => return unknown_conversation(error),
+            CommandError::UnknownMessage(_) => Kind::UnknownMessage,
+            CommandError::EmptyBody => Kind::InvalidBody,
+            CommandError::BodyTooLarge(_) => Kind::BodyTooLarge,
+            CommandError::KeyLength(_) => Kind::InvalidRequest,
+            CommandError::KeyReused(_) => {
                 return Self::new(Kind::KeyReused, error.to_string())
                     .hint("a new message needs a new Idempotency-Key");
             }
-            PostError::TailTaken => Kind::KeyTaken,
-            PostError::FutureTime => Kind::FutureTime,
-            PostError::Replica(_) => return Self::outcome_unknown(error.to_string()),
+            CommandError::TailTaken => Kind::KeyTaken,
+            CommandError::FutureTime => Kind::FutureTime,
+            CommandError::Gone(_) => Kind::Gone,
+            CommandError::Forbidden { .. } => Kind::Forbidden,
+            CommandError::EmojiTooLong(_) => Kind::InvalidRequest,
+            CommandError::TooManyEmojis(_) => Kind::TooManyEmojis,
+            CommandError::Replica(_) => return Self::outcome_unknown(error.to_string()),
         };
         Self::new(kind, error.to_string())
     }

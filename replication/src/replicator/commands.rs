@@ -5,10 +5,12 @@
 
 use std::collections::BTreeMap;
 
-use warbler_store::id::{ConversationId, Millis};
+use warbler_store::id::{ConversationId, Front, Millis};
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
-use warbler_store::replica::{NewMessage, PostError, Posted, Replica};
+use warbler_store::replica::{
+    Actor, CommandError, NewMessage, Operated, Operation, Posted, Replica,
+};
 use warbler_store::vector::VersionVector;
 
 use super::{Now, Output, Replicator};
@@ -47,6 +49,35 @@ pub enum Command {
         /// How safe it is to be.
         durability: Durability,
     },
+    /// Do something in a conversation.
+    Operate {
+        /// Who asks.
+        actor: Actor,
+        /// Where.
+        conversation: Name,
+        /// What.
+        operation: Operation,
+        /// How safe it is to be.
+        durability: Durability,
+    },
+    /// Erase an author's words everywhere.
+    EraseAuthor {
+        /// Who asks.
+        actor: Actor,
+        /// Whose words.
+        author: Name,
+        /// Up to when; now if none.
+        up_to: Option<Front>,
+        /// How safe it is to be.
+        durability: Durability,
+    },
+    /// Let messages of a conversation expire up to a place in time.
+    Expire {
+        /// The conversation.
+        conversation: ConversationId,
+        /// Up to here.
+        up_to: Front,
+    },
 }
 
 /// In which regions a post is durable.
@@ -79,15 +110,46 @@ pub enum Outcome {
         /// What the node held when it answered.
         vector: VersionVector,
     },
+    /// It is done; `reached` says how safe.
+    Operated {
+        /// Whether there was anything to do.
+        operated: Operated,
+        /// In which regions it is durable by now.
+        reached: Reached,
+        /// What the node held when it answered.
+        vector: VersionVector,
+    },
     /// It was refused, and nothing was changed.
-    Refused(PostError),
+    Refused(CommandError),
 }
 
 /// What an answer will say, and from when on.
 enum Answer {
     Created { id: ConversationId, new: bool },
     Posted { posted: Posted, asked: usize, give_up: Millis },
-    Refused(PostError),
+    Operated { operated: Operated, asked: usize, give_up: Millis },
+    Refused(CommandError),
+}
+
+impl Answer {
+    /// How many regions are waited for, and until when.
+    fn waits(&self) -> Option<(usize, Millis)> {
+        match self {
+            Self::Posted { asked, give_up, .. } | Self::Operated { asked, give_up, .. } => {
+                Some((*asked, *give_up))
+            }
+            Self::Created { .. } | Self::Refused(_) => None,
+        }
+    }
+
+    /// Whether what was asked for had been done before, maybe by another region.
+    fn was_done_before(&self) -> bool {
+        match self {
+            Self::Posted { posted, .. } => posted.retried,
+            Self::Operated { operated, .. } => *operated == Operated::Unchanged,
+            Self::Created { .. } | Self::Refused(_) => false,
+        }
+    }
 }
 
 struct Asked {
@@ -113,9 +175,9 @@ pub(super) struct Commands {
 impl Commands {
     /// When the first command that waits for other regions gives up.
     pub(super) fn next_deadline(&self) -> Option<Millis> {
-        let give_up = |asked: &Asked| match (&asked.answer, &asked.rests) {
-            (Answer::Posted { give_up, .. }, Some(_)) => Some(*give_up),
-            (Answer::Posted { .. } | Answer::Created { .. } | Answer::Refused(_), _) => None,
+        let give_up = |asked: &Asked| {
+            asked.rests.as_ref()?;
+            asked.answer.waits().map(|(_, give_up)| give_up)
         };
         self.asked.values().filter_map(give_up).min()
     }
@@ -134,14 +196,55 @@ impl Replicator {
                     asked: durability.regions,
                     give_up: now.elapsed.saturating_add(durability.wait),
                 },
-                Err(PostError::Replica(error)) => return self.fail(error),
+                Err(CommandError::Replica(error)) => return self.fail(error),
                 Err(refused) => Answer::Refused(refused),
             },
+            Command::Operate { actor, conversation, operation, durability } => {
+                let done = self.replica.operate(now.wall, &actor, &conversation, operation);
+                match self.operated(now, done, durability) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
+            Command::EraseAuthor { actor, author, up_to, durability } => {
+                let done = self.replica.erase_author(now.wall, &actor, author, up_to);
+                match self.operated(now, done, durability) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
+            Command::Expire { conversation, up_to } => {
+                let done = self.replica.expire(now.wall, conversation, up_to);
+                match self.operated(now, done, Durability::default()) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
         };
         let barrier = self.replica.barrier();
         self.commands.asked.insert((barrier, id), Asked { answer, rests: None });
         if barrier <= self.replica.last_written() {
             self.answer_commands(now);
+        }
+    }
+
+    /// The answer to an operation; `None` if the replica cannot go on.
+    fn operated(
+        &mut self,
+        now: Now,
+        done: Result<Operated, CommandError>,
+        durability: Durability,
+    ) -> Option<Answer> {
+        match done {
+            Ok(operated) => {
+                let give_up = now.elapsed.saturating_add(durability.wait);
+                Some(Answer::Operated { operated, asked: durability.regions, give_up })
+            }
+            Err(CommandError::Replica(error)) => {
+                self.fail(error);
+                None
+            }
+            Err(refused) => Some(Answer::Refused(refused)),
         }
     }
 
@@ -154,21 +257,15 @@ impl Replicator {
         let durable = (0, CommandId(0))..(written + 1, CommandId(0));
         for (key, asked) in self.commands.asked.range_mut(durable) {
             let Asked { answer, rests } = asked;
-            let rests = rests.get_or_insert_with(|| match answer {
-                Answer::Posted { posted, .. } if posted.retried => Rests::All(held.clone()),
-                Answer::Posted { .. } | Answer::Created { .. } | Answer::Refused(_) => {
-                    Rests::Own(held.get(own))
-                }
+            let rests = rests.get_or_insert_with(|| match answer.was_done_before() {
+                true => Rests::All(held.clone()),
+                false => Rests::Own(held.get(own)),
             });
-            let complete = match answer {
-                Answer::Created { .. } | Answer::Refused(_) => true,
-                Answer::Posted { asked, give_up, .. } => {
-                    *asked <= 1
-                        || *give_up <= now.elapsed
-                        || reached(&self.replica, &self.roster, &self.sessions, rests).len()
-                            >= *asked
-                }
-            };
+            let complete = answer.waits().is_none_or(|(asked, give_up)| {
+                asked <= 1
+                    || give_up <= now.elapsed
+                    || reached(&self.replica, &self.roster, &self.sessions, rests).len() >= asked
+            });
             if complete {
                 ready.push(*key);
             }
@@ -188,6 +285,10 @@ impl Replicator {
             Answer::Posted { posted, asked, .. } => {
                 let regions = reached(&self.replica, &self.roster, &self.sessions, &rests);
                 Outcome::Posted { posted, reached: Reached { asked, regions }, vector }
+            }
+            Answer::Operated { operated, asked, .. } => {
+                let regions = reached(&self.replica, &self.roster, &self.sessions, &rests);
+                Outcome::Operated { operated, reached: Reached { asked, regions }, vector }
             }
             Answer::Refused(error) => Outcome::Refused(error),
         };

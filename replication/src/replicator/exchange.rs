@@ -6,8 +6,8 @@ use warbler_store::digest::PROJECTION_VERSION;
 use warbler_store::engine::EngineError;
 use warbler_store::entry::{Entry, Parcel, chain_mark};
 use warbler_store::id::{Digest, NodeId, OriginId};
-use warbler_store::log::{self, LogWalk};
-use warbler_store::replica::{Readiness, Refusal, Sealed};
+use warbler_store::log::{self, LogWalk, WalkError};
+use warbler_store::replica::{Readiness, Refusal, Sealed, Taken};
 use warbler_store::vector::VersionVector;
 
 use super::{Alarm, HEARTBEAT_MILLIS, Now, Output, Replicator};
@@ -25,8 +25,8 @@ impl Replicator {
     pub(super) fn on_frame(&mut self, now: Now, peer: NodeId, frame: Frame) {
         match frame {
             Frame::Vector { whole, held } => self.on_vector(now, peer, whole, &held),
-            Frame::Heartbeat { vector, projection, space } => {
-                self.on_heartbeat(now, peer, vector, projection, space);
+            Frame::Heartbeat { vector, aside, projection, space } => {
+                self.on_heartbeat(now, peer, (vector, aside), projection, space);
             }
             Frame::AskVector => self.send_vector(peer, true),
             Frame::Entries(parcels) => self.on_entries(now, peer, parcels),
@@ -82,7 +82,7 @@ impl Replicator {
         &mut self,
         now: Now,
         peer: NodeId,
-        vector: Digest,
+        (vector, aside): (Digest, Digest),
         projection: u8,
         space: Digest,
     ) {
@@ -91,6 +91,7 @@ impl Replicator {
         // At an equal vector over a forked log other entries are held.
         let comparable = projection == PROJECTION_VERSION
             && vector == ours.vector.digest()
+            && aside == ours.aside()
             && session.forked.is_empty();
         if comparable {
             let differing = (space != ours.digest).then_some((space, ours.digest));
@@ -145,6 +146,7 @@ impl Replicator {
         let point = self.replica.durable();
         let frame = Frame::Heartbeat {
             vector: point.vector.digest(),
+            aside: point.aside(),
             projection: PROJECTION_VERSION,
             space: point.digest,
         };
@@ -195,7 +197,9 @@ impl Replicator {
         }
         let parcels = match self.read_own(held, durable) {
             Ok(parcels) => parcels,
-            Err(error) => return self.suffer(error),
+            Err(WalkError::Engine(error)) => return self.suffer(error),
+            // A peer that is held to lack what was trimmed is told so when it pulls.
+            Err(WalkError::Trimmed { .. }) => return,
         };
         let bytes: usize = parcels.iter().map(Parcel::bytes).sum();
         let Some(session) = self.sessions.get_mut(&peer) else { return };
@@ -212,7 +216,7 @@ impl Replicator {
     }
 
     /// Reads a stretch of the own log; a little more than [`PUSH_WINDOW_BYTES`] at most.
-    fn read_own(&self, after: u64, until: u64) -> Result<Vec<Parcel>, EngineError> {
+    fn read_own(&self, after: u64, until: u64) -> Result<Vec<Parcel>, WalkError> {
         let (space, own) = (self.replica.space(), self.replica.writer().origin);
         let engine = Arc::clone(self.replica.engine());
         let view = engine.view();
@@ -268,7 +272,12 @@ impl Replicator {
         let roster = &self.roster;
         let allowed = |node: &NodeId, region: &_| roster.allows(node, region);
         match self.replica.apply(now.wall, parcel, entry, allowed) {
-            Ok(()) => true,
+            Ok(Taken::Applied) => true,
+            Ok(Taken::Quarantined(why)) => {
+                let (origin, seq) = (parcel.origin, parcel.seq);
+                self.alarm(Alarm::Quarantined { origin, seq, why });
+                true
+            }
             Err(Refusal::Replica(error)) => {
                 self.fail(error);
                 false

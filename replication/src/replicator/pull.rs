@@ -6,13 +6,12 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use warbler_store::engine::EngineError;
 use warbler_store::id::{Millis, NodeId, OriginId};
-use warbler_store::log::{self, LogWalk};
+use warbler_store::log::{self, LogWalk, WalkError};
 use warbler_store::vector::VersionVector;
 
 use super::exchange::{FRAME_FILL_BYTES, frames_of};
-use super::{Now, Replicator};
+use super::{Alarm, Now, Replicator};
 use crate::frame::{Frame, Wanted};
 use crate::session::Pull;
 
@@ -148,8 +147,9 @@ impl Replicator {
 
     /// Answers a pull from the log, in causal order, as far as the budget goes.
     pub(super) fn on_pull(&mut self, peer: NodeId, request: u32, budget: u32, wanted: &[Wanted]) {
-        if let Err(error) = self.answer_pull(peer, budget.min(MAX_BUDGET_BYTES), wanted) {
-            self.suffer(error);
+        match self.answer_pull(peer, budget.min(MAX_BUDGET_BYTES), wanted) {
+            Ok(()) | Err(WalkError::Trimmed { .. }) => {}
+            Err(WalkError::Engine(error)) => self.suffer(error),
         }
         self.send(peer, &Frame::PullEnd { request });
     }
@@ -159,12 +159,19 @@ impl Replicator {
         peer: NodeId,
         budget: u32,
         wanted: &[Wanted],
-    ) -> Result<(), EngineError> {
+    ) -> Result<(), WalkError> {
         let space = self.replica.space();
-        let durable = &self.replica.durable().vector;
         let mut from = VersionVector::default();
         let mut until = VersionVector::default();
-        for Wanted { origin, after, until: most } in wanted {
+        let trimmed = self.trimmed_of(wanted);
+        if let Some((origin, seq)) = trimmed.first().copied() {
+            self.tell_trimmed(peer, origin, seq);
+        }
+        let served = wanted
+            .iter()
+            .filter(|wanted| trimmed.iter().all(|(origin, _)| *origin != wanted.origin));
+        let durable = &self.replica.durable().vector;
+        for Wanted { origin, after, until: most } in served {
             from.raise(*origin, *after);
             until.raise(*origin, durable.get(*origin).min(*most));
         }
@@ -188,5 +195,22 @@ impl Replicator {
         }
         frames_of(&parcels).iter().for_each(|frame| self.send(peer, frame));
         Ok(())
+    }
+
+    /// The origins of which a peer asks for entries that are not in the log any more.
+    fn trimmed_of(&self, wanted: &[Wanted]) -> Vec<(OriginId, u64)> {
+        let trimmed = |wanted: &Wanted| {
+            let row = self.replica.origin(wanted.origin)?;
+            (row.trimmed > wanted.after).then_some((wanted.origin, row.trimmed))
+        };
+        wanted.iter().filter_map(trimmed).collect()
+    }
+
+    /// The operator is told once of a peer that lacks what is gone from the log here.
+    fn tell_trimmed(&mut self, peer: NodeId, origin: OriginId, seq: u64) {
+        let Some(session) = self.sessions.get_mut(&peer) else { return };
+        if session.trimmed.insert(origin) {
+            self.alarm(Alarm::Trimmed { peer, origin, seq });
+        }
     }
 }

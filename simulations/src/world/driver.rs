@@ -6,7 +6,7 @@
 use std::sync::Arc;
 
 use warbler_replication::replicator::Output;
-use warbler_store::engine::{Batch, Engine, Table, Write};
+use warbler_store::engine::{Batch, Engine, Table};
 use warbler_store::id::Millis;
 use warbler_store::overlay::Ticket;
 use warbler_store::replica::{Applied, Sealed};
@@ -143,7 +143,7 @@ impl World<'_> {
     ) -> Result<bool, Broken> {
         let spoilt = self.spoil(sealed, dying);
         let node = &mut self.nodes[at];
-        let written = node.engine.persist(spoilt.as_ref().unwrap_or(&sealed.batch)).is_ok();
+        let written = node.engine.persist(spoilt.as_ref().unwrap_or(&*sealed.batch)).is_ok();
         let kept = written || node.tear.take() == Some(true);
         if !written {
             node.engine.reopen();
@@ -157,9 +157,10 @@ impl World<'_> {
 
     /// What a mutant's disk makes of a batch.
     fn spoil(&self, sealed: &Sealed, dying: bool) -> Option<Batch> {
-        let writes = sealed.batch.writes();
+        type Write<'a> = (Table, &'a [u8], Option<&'a [u8]>);
+        let writes: Vec<Write<'_>> = sealed.batch.iter().collect();
         let in_timeline =
-            |write: &Write| matches!(write, Write::Put { table: Table::Timeline, .. });
+            |(table, _, value): &Write<'_>| *table == Table::Timeline && value.is_some();
         let lost = match self.plan.mutant? {
             Mutant::DisksDropARow => writes.iter().position(in_timeline)?,
             Mutant::DisksTearBatches if dying => writes.len().checked_sub(1)?,
@@ -176,9 +177,10 @@ impl World<'_> {
         };
         let mut batch = Batch::default();
         for (_, write) in writes.iter().enumerate().filter(|(place, _)| *place != lost) {
-            match write.clone() {
-                Write::Put { table, key, value } => batch.put(table, key, value),
-                Write::Delete { table, key } => batch.delete(table, key),
+            let (table, key, value) = *write;
+            match value {
+                Some(value) => batch.put(table, key.to_vec(), value.to_vec()),
+                None => batch.delete(table, key.to_vec()),
             }
         }
         Some(batch)

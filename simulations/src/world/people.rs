@@ -8,7 +8,7 @@ use warbler_store::id::{MessageId, Millis};
 use warbler_store::name::Name;
 use warbler_store::reader::{Range, ReadError};
 use warbler_store::record::ContentType;
-use warbler_store::replica::{NewMessage, Placing, PostError, Posted};
+use warbler_store::replica::{CommandError, NewMessage, Placing, Posted};
 use warbler_store::vector::VersionVector;
 
 use super::{Step, World};
@@ -250,19 +250,26 @@ impl World<'_> {
                 self.content(&asked, id, &vector, Some(posted.id));
                 Ok(())
             }
+            Outcome::Operated { .. } => {
+                unsound(format!("node {at} answers command {} with an operation", id.0))
+            }
             Outcome::Refused(error) => {
                 self.tell(at, || format!("command {} is refused: {error}", id.0));
                 let has_cause = match &error {
-                    PostError::UnknownConversation(_) | PostError::UnknownMessage(_) => {
+                    CommandError::UnknownConversation(_) | CommandError::UnknownMessage(_) => {
                         !asked.must_accept
                     }
-                    PostError::EmptyBody
-                    | PostError::BodyTooLarge(_)
-                    | PostError::KeyLength(_)
-                    | PostError::KeyReused(_)
-                    | PostError::TailTaken
-                    | PostError::FutureTime
-                    | PostError::Replica(_) => false,
+                    CommandError::EmptyBody
+                    | CommandError::BodyTooLarge(_)
+                    | CommandError::KeyLength(_)
+                    | CommandError::KeyReused(_)
+                    | CommandError::TailTaken
+                    | CommandError::FutureTime
+                    | CommandError::Gone(_)
+                    | CommandError::Forbidden { .. }
+                    | CommandError::EmojiTooLong(_)
+                    | CommandError::TooManyEmojis(_)
+                    | CommandError::Replica(_) => false,
                 };
                 if !has_cause {
                     return unsound(format!("node {at} refuses without cause: {error}"));
@@ -406,16 +413,18 @@ impl World<'_> {
         let Self { nodes, clients, checkers, story, .. } = self;
         let client = &mut clients[client];
         let reader = &nodes[client.at].reader;
-        let cannot = |error| {
-            let how = format!("node {} cannot be followed: {error}", client.at);
+        let at = client.at;
+        let cannot = |error: &dyn std::fmt::Display| {
+            let how = format!("node {at} cannot be followed: {error}");
             Broken::new(Promise::Soundness, how)
         };
-        let until = reader.vector().map_err(cannot)?;
+        let until = reader.vector().map_err(|error| cannot(&error))?;
         if !until.covers(&client.token) {
             return Ok(());
         }
         story.resumes += 1;
-        let applied = reader.applied_between(&client.token, &until, usize::MAX).map_err(cannot)?;
+        let applied = reader.applied_between(&client.token, &until, usize::MAX);
+        let applied = applied.map_err(|error| cannot(&error))?;
         checkers.causality.resumed(client.at, &client.covered, &applied, &checkers.ledger)?;
         client.token = until;
         client.covered.merge(checkers.causality.readable(client.at));
@@ -427,6 +436,13 @@ impl World<'_> {
 fn describe(command: &Command) -> String {
     match command {
         Command::Create { name } => format!("create `{name}`"),
+        Command::Operate { actor, conversation, operation, .. } => {
+            format!("`{}` in `{conversation}`: {operation:?}", actor.user)
+        }
+        Command::EraseAuthor { author, .. } => format!("erase the words of `{author}`"),
+        Command::Expire { conversation, up_to } => {
+            format!("let {conversation} expire up to {up_to:?}")
+        }
         Command::Post { message, durability } => {
             let key = message.key.as_deref().map(String::from_utf8_lossy).unwrap_or_default();
             let NewMessage { conversation, placing, reply_to, .. } = message;

@@ -11,9 +11,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use tempfile::TempDir;
 
-use super::{
-    Batch, Direction, Engine, EngineError, MemoryEngine, RocksEngine, Row, Table, View, Write,
-};
+use super::{Batch, Direction, Engine, EngineError, MemoryEngine, RocksEngine, Row, Table, View};
 
 /// Greater than every key used here.
 const END: &[u8] = &[0xff; 64];
@@ -468,11 +466,14 @@ fn any_table() -> impl Strategy<Value = Table> {
     prop::sample::select(vec![Table::Log, Table::Segments, Table::Timeline, Table::Index])
 }
 
+/// A key with its new value, or with none to be removed.
+type Write = (Table, Vec<u8>, Option<Vec<u8>>);
+
 fn any_write() -> impl Strategy<Value = Write> {
     prop_oneof![
         3 => (any_table(), any_key(), vec(any::<u8>(), 0..4))
-            .prop_map(|(table, key, value)| Write::Put { table, key, value }),
-        1 => (any_table(), any_key()).prop_map(|(table, key)| Write::Delete { table, key }),
+            .prop_map(|(table, key, value)| (table, key, Some(value))),
+        1 => (any_table(), any_key()).prop_map(|(table, key)| (table, key, None)),
     ]
 }
 
@@ -499,15 +500,12 @@ fn rows_of(model: &Model, table: Table, start: &[u8], end: &[u8]) -> Vec<Row> {
 }
 
 fn apply(model: &mut Model, writes: &[Write]) {
-    for write in writes {
-        match write.clone() {
-            Write::Put { table, key, value } => {
-                model.entry(table).or_default().insert(key, value);
-            }
-            Write::Delete { table, key } => {
-                model.entry(table).or_default().remove(&key);
-            }
-        }
+    for (table, key, value) in writes.iter().cloned() {
+        let rows = model.entry(table).or_default();
+        match value {
+            Some(value) => rows.insert(key, value),
+            None => rows.remove(&key),
+        };
     }
 }
 
@@ -531,10 +529,10 @@ fn assert_agrees_in_all(view: &dyn View, model: &Model) {
 fn persist(engine: &dyn Engine, model: &mut Model, writes: &[Write]) {
     let (view, before) = (engine.view(), model.clone());
     let mut batch = Batch::default();
-    for write in writes.iter().cloned() {
-        match write {
-            Write::Put { table, key, value } => batch.put(table, key, value),
-            Write::Delete { table, key } => batch.delete(table, key),
+    for (table, key, value) in writes.iter().cloned() {
+        match value {
+            Some(value) => batch.put(table, key, value),
+            None => batch.delete(table, key),
         }
     }
     engine.persist(&batch).expect("the batch is persisted");

@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Direction, Engine, EngineError, Row, Rows, Table, View, Write};
+use super::{Batch, Direction, Engine, EngineError, Row, Rows, Table, View};
 
 /// A handle to a disk in memory. Clones are handles to the same disk, so that a simulator can keep
 /// one while a replica uses another, and crash it under the replica's feet.
@@ -223,10 +223,10 @@ struct Tables {
 
 impl Tables {
     fn apply(&mut self, batch: &Batch) {
-        for write in batch.writes() {
-            match write {
-                Write::Put { table, key, value } => self.put(*table, key, value),
-                Write::Delete { table, key } => self.delete(*table, key),
+        for (table, key, value) in batch.iter() {
+            match value {
+                Some(value) => self.put(table, key, value),
+                None => self.delete(table, key),
             }
         }
     }

@@ -19,7 +19,7 @@ use rocksdb::{
     ReadOptions, SliceTransform, Snapshot, WriteBatch, WriteOptions,
 };
 
-use super::{Batch, Direction, Engine, EngineError, Rows, Table, View, Write};
+use super::{Batch, Direction, Engine, EngineError, Rows, Table, View};
 
 const MIB: usize = 1 << 20;
 
@@ -105,13 +105,12 @@ impl RocksEngine {
 
     fn write(&self, batch: &Batch) -> Result<(), EngineError> {
         let mut encoded = WriteBatch::default();
-        for write in batch.writes() {
-            match write {
-                Write::Put { table, key, value } => {
-                    encoded.put_cf(self.column_family(*table)?, key, value);
-                }
-                Write::Delete { table, key } => {
-                    encoded.delete_cf(self.column_family(*table)?, key);
+        for table in Table::ALL {
+            let family = self.column_family(table)?;
+            for (key, value) in batch.table(table) {
+                match value {
+                    Some(value) => encoded.put_cf(family, key, value),
+                    None => encoded.delete_cf(family, key),
                 }
             }
         }

@@ -1,22 +1,28 @@
 //! Taking in entries of other origins.
 //!
 //! Everything is checked before anything is changed: the chain, the depth, the causal past, the
-//! Automerge change, and that every record and body is what the entry says. Invariant: a refused
-//! entry changes nothing.
+//! change, and that every record and body is what the entry says. What is the fault of whoever
+//! brought an entry is refused, and changes nothing; what is the fault of the entry itself goes
+//! into quarantine: the entry is held and passed on, and shows nowhere. Invariant: which of the
+//! two it is, and what an entry does, depends on its causal past alone.
 
 use super::building::Applied;
 use super::documents::{CONVERSATION_DOCUMENT, Which};
 use super::place::{Placement, read_body, timeline_row};
+use super::seal::front_of;
 use super::write::record_bytes;
 use super::{Replica, ReplicaError};
-use crate::document::{ChangeError, Checked, DocumentError, GENESIS, Scalar};
+use crate::document::{Change, ChangeError, ChangeFact, GENESIS, Scalar};
 use crate::entry::{
-    Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark,
+    Carried, Entry, EntryKind, MAX_ENTRY_BYTES, Parcel, chain_digest, chain_link, chain_mark,
 };
-use crate::id::{ConversationId, Identity, Millis, OriginId, SegmentId};
+use crate::erasure::{Erasure, Words};
+use crate::id::{ConversationId, Front, Identity, Millis, OriginId, SegmentId};
 use crate::name::Name;
-use crate::record::{Body, Header, MAX_HEADER_BYTES, Message, Record, RecordKey};
-use crate::tables::{ConversationRow, OriginRow};
+use crate::record::{
+    Body, MAX_RECORD_BYTES, Message, Rank, Record, RecordKey, SettingRecord, Statement,
+};
+use crate::tables::{BodyKey, ConversationRow, OriginRow, QuarantineRow};
 use crate::vector::VersionVector;
 
 /// Whether an entry can be applied now.
@@ -58,24 +64,52 @@ pub enum Refusal {
     /// It is not what must stand at its place in the log.
     #[error("{0}")]
     Misplaced(&'static str),
-    /// Its change cannot be accepted.
-    #[error("its change is refused: {0}")]
-    Change(#[from] ChangeError),
-    /// Automerge refused or panicked although the change passed the checks.
-    #[error("its change cannot be applied: {0}")]
-    Document(#[from] DocumentError),
-    /// A record is not what its key or its entry says.
-    #[error("record {index}: {why}")]
-    Record {
-        /// Which record, from 0.
+    /// The bodies that came with it are not those it refers to, and no erasure covers them:
+    /// another peer may have them.
+    #[error("body {index}: {why}")]
+    Body {
+        /// Which body, from 0.
         index: usize,
         /// What is wrong.
-        why: String,
+        why: &'static str,
     },
     /// Beyond a refusal: the replica must be opened again.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
 }
+
+/// What became of an entry that was taken in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Taken {
+    /// It is applied.
+    Applied,
+    /// It is held, passed on, and shows nowhere: it says what cannot be applied here. The rest
+    /// goes on.
+    Quarantined(String),
+}
+
+/// What makes an entry one that cannot be applied, whoever brings it.
+enum Fault {
+    /// It is put into quarantine.
+    Content(Option<ConversationId>, String),
+    /// It is refused, or worse.
+    Refusal(Refusal),
+}
+
+impl From<Refusal> for Fault {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refusal(refusal)
+    }
+}
+
+impl From<ReplicaError> for Fault {
+    fn from(error: ReplicaError) -> Self {
+        Self::Refusal(Refusal::Replica(error))
+    }
+}
+
+/// An entry's document with what is stored of its change, and what followers see.
+type Outcome = (Option<(SegmentId, ChangeFact)>, Applied);
 
 impl Replica {
     /// Whether entry `seq` of `origin` can be applied now.
@@ -92,7 +126,7 @@ impl Replica {
         missing.next().map_or(Readiness::Ready, |(origin, seq)| Readiness::Waits(origin, seq))
     }
 
-    /// Applies `entry`, read from the bytes of `parcel`, of another origin. `allowed` says whether
+    /// Takes in `entry`, read from the bytes of `parcel`, of another origin. `allowed` says whether
     /// a node of this region may write in the space.
     ///
     /// # Errors
@@ -103,7 +137,7 @@ impl Replica {
         parcel: &Parcel,
         entry: Entry,
         allowed: impl Fn(&crate::id::NodeId, &Name) -> bool,
-    ) -> Result<(), Refusal> {
+    ) -> Result<Taken, Refusal> {
         let (origin, seq) = (parcel.origin, parcel.seq);
         match self.readiness(origin, seq, &entry.saw) {
             Readiness::Ready => {}
@@ -135,60 +169,179 @@ impl Replica {
         if (seq == 1) != matches!(entry.kind, EntryKind::Origin { .. }) {
             return Err(Refusal::Misplaced("an origin record stands at seq 1, and only there"));
         }
-        let carries = matches!(entry.kind, EntryKind::Segment { .. });
-        if !carries && !parcel.bodies.is_empty() {
-            return Err(Refusal::Misplaced("an entry without posts came with bodies"));
+        if let EntryKind::Origin { node, region, .. } = &entry.kind
+            && !allowed(node, region)
+        {
+            return Err(Refusal::Misplaced("its node or region is not in the space"));
+        }
+        let dishonest = |carried: &Carried| match carried {
+            Carried::Erased(row) => !self.is_honest(row),
+            Carried::Body(_) => false,
+        };
+        if let Some(index) = parcel.bodies.iter().position(dishonest) {
+            let why = "it came with the erasure of a conversation under the name of another";
+            return Err(Refusal::Body { index, why });
         }
         let place = (origin, seq, entry.depth);
-        let (document, applied) = match entry.kind {
-            EntryKind::Origin { node, region, started } => {
-                if !allowed(&node, &region) {
-                    return Err(Refusal::Misplaced("its node or region is not in the space"));
-                }
-                let row = OriginRow { node, region, started, seq: 0, depth: 0, digest: previous };
-                self.origins.insert(origin, row);
-                (None, Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() })
-            }
-            EntryKind::Conversation { name, incarnation, change } => {
-                self.apply_creation(place, &name, incarnation, &change)?
-            }
-            EntryKind::Segment { conversation, ordinal, change } => {
-                let segment = SegmentId { conversation, ordinal };
-                self.apply_segment(now, place, segment, &change, &parcel.bodies)?
+        let outcome = self.apply_kind(now, place, entry.kind, parcel);
+        let (document, applied, taken) = match outcome {
+            Ok((document, applied)) => (document, applied, Taken::Applied),
+            Err(Fault::Refusal(refusal)) => return Err(refusal),
+            Err(Fault::Content(conversation, why)) => {
+                self.quarantine((origin, seq), conversation, &why, &parcel.bodies)?;
+                (None, Applied::nothing(origin, seq), Taken::Quarantined(why))
             }
         };
         self.record_entry((origin, seq), entry.depth, &parcel.entry, document);
         self.building.applied.push(applied);
+        Ok(taken)
+    }
+
+    fn apply_kind(
+        &mut self,
+        now: Millis,
+        place: (OriginId, u64, u64),
+        kind: EntryKind,
+        parcel: &Parcel,
+    ) -> Result<Outcome, Fault> {
+        let (origin, seq, _) = place;
+        let carries = matches!(kind, EntryKind::Segment { .. } | EntryKind::Conversation { .. });
+        if !carries && !parcel.bodies.is_empty() {
+            let refusal = Refusal::Misplaced("an entry without records came with bodies");
+            return Err(refusal.into());
+        }
+        let mut applied = Applied::nothing(origin, seq);
+        match kind {
+            EntryKind::Origin { node, region, started } => {
+                let start = self.chain(origin);
+                let row = OriginRow {
+                    node,
+                    region,
+                    started,
+                    seq: 0,
+                    depth: 0,
+                    digest: start,
+                    trimmed: 0,
+                    base: start,
+                };
+                self.origins.insert(origin, row);
+                Ok((None, applied))
+            }
+            EntryKind::Conversation { name, incarnation, change } => {
+                self.apply_conversation(now, place, (&name, incarnation), &change, &parcel.bodies)
+            }
+            EntryKind::Segment { conversation, ordinal, change } => {
+                let segment = SegmentId { conversation, ordinal };
+                self.apply_segment(now, place, segment, &change, &parcel.bodies)
+            }
+            EntryKind::Markers(markers) => {
+                markers.iter().try_for_each(|marker| self.take_marker(marker))?;
+                Ok((None, applied))
+            }
+            EntryKind::Erasures { rows, .. } => {
+                if !rows.iter().all(|row| self.is_honest(row)) {
+                    let why = "it erases a conversation under the name of another";
+                    return Err(Fault::Content(None, why.to_owned()));
+                }
+                for row in rows {
+                    self.take_erasure(now, &row)?;
+                    applied.erased.push(row);
+                }
+                Ok((None, applied))
+            }
+            EntryKind::Unknown { kind, .. } => {
+                Err(Fault::Content(None, format!("entries of kind {kind} are not known here")))
+            }
+        }
+    }
+
+    /// A conversation's id follows from its name: a row that says otherwise would retire another.
+    fn is_honest(&self, row: &Erasure) -> bool {
+        match row {
+            Erasure::Conversation { name, incarnation, conversation } => {
+                ConversationId::of(self.space, name, *incarnation) == *conversation
+            }
+            Erasure::Message { .. } | Erasure::Author { .. } | Erasure::Cut { .. } => true,
+        }
+    }
+
+    /// Holds an entry that cannot be applied, and says so where readers meet it.
+    fn quarantine(
+        &mut self,
+        (origin, seq): (OriginId, u64),
+        conversation: Option<ConversationId>,
+        why: &str,
+        carried: &[Carried],
+    ) -> Result<(), ReplicaError> {
+        for (index, carried) in carried.iter().enumerate() {
+            if let Carried::Body(body) = carried {
+                self.put(&BodyKey::quarantined(conversation, (origin, seq), index), body);
+            }
+        }
+        let key = (self.space, origin, seq);
+        let sum = self.hasher.row(crate::engine::Table::Meta, &origin.0, &seq.to_be_bytes());
+        self.state.quarantine.add(&sum);
+        self.put(&key, &QuarantineRow::new(conversation, why));
+        if let Some(id) = conversation
+            && let Some(mut row) = self.conversation(id)?
+        {
+            row.quarantined += 1;
+            self.building.conversations.insert(id, row);
+        }
         Ok(())
     }
 
-    fn apply_creation(
+    fn apply_conversation(
         &mut self,
-        (origin, seq, _): (OriginId, u64, u64),
-        name: &Name,
-        incarnation: u32,
+        now: Millis,
+        (origin, seq, depth): (OriginId, u64, u64),
+        (name, incarnation): (&Name, u32),
         change: &[u8],
-    ) -> Result<(Option<SegmentId>, Applied), Refusal> {
-        if incarnation != 0 {
-            return Err(Refusal::Misplaced("an incarnation above 0 without a retirement"));
-        }
-        let checked = Checked::parse(change, origin)?;
-        let access = ("access".to_owned(), Scalar::Text("open".to_owned()));
-        if checked.writes != [access] {
-            return Err(Refusal::Misplaced("a conversation begins with its access, `open`"));
-        }
+        carried: &[Carried],
+    ) -> Result<Outcome, Fault> {
         let id = ConversationId::of(self.space, name, incarnation);
-        let new = self.conversation(id)?.is_none();
-        let document = SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT };
-        self.apply_change(Which::Conversation(document, name), checked)?;
-        if new {
-            self.add_conversation(id, name);
+        let mut applied = Applied::nothing(origin, seq);
+        if self.retired.contains(&id) {
+            return Ok((None, applied));
         }
-        // Created here too, but not written yet: this entry's change will do for both, and a
-        // second one on top of it would write nothing new.
-        self.building.created.retain(|(created, _)| *created != id);
-        let applied = Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() };
-        Ok((Some(document), applied))
+        let fault = |why: String| Fault::Content(Some(id), why);
+        let (change, hash) = decode_change(change, origin).map_err(|e| fault(e.to_string()))?;
+        let (creates, settings) = settings_of(&change, id, (origin, depth)).map_err(fault)?;
+        let references: Vec<_> = settings
+            .iter()
+            .filter_map(|record| {
+                let reference = record.setting.body()?;
+                Some((
+                    reference,
+                    Words { conversation: id, message: None, author: &record.by, front: None },
+                ))
+            })
+            .collect();
+        let bodies = pair_bodies(&references, carried)?;
+        let known = self.conversation(id)?.is_some();
+        if !creates && !known {
+            return Err(fault("it sets something of an unknown conversation".to_owned()));
+        }
+        let document = SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT };
+        let which = Which::Conversation(document, name);
+        let accepted = self.documents.accept(&self.overlay, which, &change, hash)?;
+        let fact = accepted.map_err(|error| fault(error.to_string()))?;
+        if !known {
+            self.add_conversation(id, name, incarnation)?;
+        }
+        // Created here too, but not written yet: this entry's change will do for both.
+        self.building.created.retain(|(created, ..)| *created != id);
+        self.take_covers(now, carried)?;
+        let Some(mut row) = self.conversation(id)? else { return Ok((None, applied)) };
+        let mut bodies = bodies.into_iter();
+        for record in settings {
+            let body = record.setting.body().and_then(|_| bodies.next().flatten());
+            let rank = Rank { depth, origin, front: Front::default() };
+            self.take_setting((id, &mut row), rank, record, body)?;
+        }
+        self.building.conversations.insert(id, row);
+        applied.settings.push(id);
+        Ok((Some((document, fact)), applied))
     }
 
     fn apply_segment(
@@ -197,36 +350,115 @@ impl Replica {
         (origin, seq, depth): (OriginId, u64, u64),
         segment: SegmentId,
         change: &[u8],
-        bodies: &[Body],
-    ) -> Result<(Option<SegmentId>, Applied), Refusal> {
+        carried: &[Carried],
+    ) -> Result<Outcome, Fault> {
         let id = segment.conversation;
-        let row = self.conversation(id)?;
-        let mut row = row.ok_or(Refusal::Misplaced("it posts in an unknown conversation"))?;
-        if segment.ordinal > row.ordinal.saturating_add(1) {
-            return Err(Refusal::Misplaced("it skips a segment"));
+        let mut applied = Applied::nothing(origin, seq);
+        if self.retired.contains(&id) {
+            return Ok((None, applied));
         }
-        let checked = Checked::parse(change, origin)?;
-        let records = records_of(&checked, (origin, depth), bodies)?;
-        self.apply_change(Which::Segment(segment), checked)?;
+        let fault = |why: String| Fault::Content(Some(id), why);
+        let row = self.conversation(id)?;
+        let row = row.ok_or_else(|| fault("it writes in an unknown conversation".to_owned()))?;
+        if segment.ordinal > row.ordinal.saturating_add(1) {
+            return Err(fault("it skips a segment".to_owned()));
+        }
+        let (change, hash) = decode_change(change, origin).map_err(|e| fault(e.to_string()))?;
+        let records = records_of(&change, (origin, depth)).map_err(fault)?;
+        self.check_targets(id, &records)?;
+        let references: Vec<_> = records
+            .iter()
+            .filter_map(|(identity, statement)| {
+                Some((statement.body()?, words_of(id, *identity, statement)?))
+            })
+            .collect();
+        let bodies = pair_bodies(&references, carried)?;
+        let which = Which::Segment(segment);
+        let accepted = self.documents.accept(&self.overlay, which, &change, hash)?;
+        let fact = accepted.map_err(|error| fault(error.to_string()))?;
+        self.take_covers(now, carried)?;
+        // A row that came along may have erased the conversation.
+        let Some(mut row) = self.conversation(id)? else { return Ok((None, applied)) };
+        let last = row.ordinal;
         count_records(&mut row, segment.ordinal, &records);
-        let mut applied = Applied { origin, seq, messages: Vec::new(), aliases: Vec::new() };
-        for (record, body) in records.into_iter().zip(bodies) {
-            let placement = self.place(now, (id, &mut row), &record, body)?;
-            if placement != Placement::New {
-                applied.messages.extend(self.announce(id, record.identity)?);
-            }
-            match placement {
-                Placement::New => applied.messages.push(Message::new(id, record, body)),
-                Placement::Alias(canonical) => {
-                    applied.aliases.push((id, record.id(), canonical));
+        if last != segment.ordinal {
+            // One of them takes no more appends here: the last one, or the one of a late entry.
+            let ordinal = last.min(segment.ordinal);
+            self.full.insert(SegmentId { conversation: id, ordinal });
+        }
+        let mut bodies = bodies.into_iter();
+        for (identity, statement) in records {
+            let body = statement.body().and_then(|_| bodies.next().flatten());
+            self.building.bytes += body.map_or(0, |body| body.bytes.len());
+            match statement {
+                Statement::Post(header) => {
+                    let record = Record { identity, header };
+                    self.apply_post(now, (id, &mut row), record, body, &mut applied)?;
                 }
-                Placement::Canonical(before) => applied.aliases.push((id, before, record.id())),
-                Placement::Same => {}
+                deed => {
+                    let rank = Rank { depth, origin, front: front_of(&deed) };
+                    let changed = self.take_deed((id, &mut row), rank, &deed, body)?;
+                    applied.changed.extend(changed.map(|message| (id, message)));
+                }
             }
         }
         self.building.conversations.insert(id, row);
-        self.building.bytes += bodies.iter().map(|body| body.bytes.len()).sum::<usize>();
-        Ok((Some(segment), applied))
+        Ok((Some((segment, fact)), applied))
+    }
+
+    fn apply_post(
+        &mut self,
+        now: Millis,
+        (id, row): (ConversationId, &mut ConversationRow),
+        record: Record,
+        body: Option<&Body>,
+        applied: &mut Applied,
+    ) -> Result<(), ReplicaError> {
+        let identities = self.identities(id, record.identity)?;
+        let placement = self.place(now, (id, row), &record, body, identities)?;
+        if placement != Placement::New {
+            applied.messages.extend(self.announce(id, row, record.identity)?);
+        }
+        match placement {
+            Placement::New => {
+                if let Some(body) = body {
+                    applied.messages.push(Message::new(id, record, body));
+                }
+            }
+            Placement::Alias(canonical) => applied.aliases.push((id, record.id(), canonical)),
+            Placement::Canonical(before) => applied.aliases.push((id, before, record.id())),
+            Placement::Same | Placement::Expired => {}
+        }
+        Ok(())
+    }
+
+    /// What is done to messages must be done to messages that are here: its writer had seen them.
+    fn check_targets(
+        &self,
+        id: ConversationId,
+        records: &[(Identity, Statement)],
+    ) -> Result<(), Fault> {
+        for (_, statement) in records {
+            let Some(target) = statement.target() else { continue };
+            let here = records.iter().any(|(identity, other)| {
+                *identity == target && matches!(other, Statement::Post(_))
+            });
+            if !here && self.canonical(id, target)?.is_none() {
+                let why = format!("it is about message {target}, which is not here");
+                return Err(Fault::Content(Some(id), why));
+            }
+        }
+        Ok(())
+    }
+
+    /// Applies the rows that came in the place of bodies.
+    fn take_covers(&mut self, now: Millis, carried: &[Carried]) -> Result<(), ReplicaError> {
+        for carried in carried {
+            if let Carried::Erased(row) = carried {
+                self.take_erasure(now, row)?;
+            }
+        }
+        Ok(())
     }
 
     /// The message under `identity`, if it was posted here in this very batch and followers have
@@ -234,34 +466,37 @@ impl Replica {
     fn announce(
         &mut self,
         conversation: ConversationId,
+        row: &ConversationRow,
         identity: Identity,
     ) -> Result<Option<Message>, ReplicaError> {
         if !self.building.unannounced.remove(&(conversation, identity)) {
             return Ok(None);
         }
         let Some(canonical) = self.canonical(conversation, identity)? else { return Ok(None) };
+        if row.has_expired(canonical.front) {
+            return Ok(None);
+        }
         let header = timeline_row(&self.overlay, canonical)?.header;
-        let body = read_body(&self.overlay, canonical, header.body)?;
+        let place = (identity, canonical.front);
+        let body = read_body(&self.overlay, conversation, place, header.body)?;
         let record = Record { identity, header };
         Ok(body.map(|body| Message::new(conversation, record, &body)))
     }
+}
 
-    /// Checks the change against its document, then applies it.
-    fn apply_change(&mut self, which: Which<'_>, checked: Checked) -> Result<(), Refusal> {
-        let outcome: Result<Result<(), ChangeError>, Refusal> =
-            self.documents.with(&self.overlay, self.space, which, |document| {
-                if let Err(refused) = document.check(&checked.change) {
-                    return Ok(Err(refused));
-                }
-                document.apply(vec![checked.change])?;
-                Ok(Ok(()))
-            });
-        Ok(outcome??)
+fn decode_change(
+    bytes: &[u8],
+    origin: OriginId,
+) -> Result<(Change, crate::document::ChangeHash), ChangeError> {
+    let (change, hash) = Change::decode(bytes)?;
+    if change.actor != origin {
+        return Err(ChangeError::Actor { actor: change.actor, origin });
     }
+    Ok((change, hash))
 }
 
 /// Counts a remote entry's records against the conversation's current segment.
-fn count_records(row: &mut ConversationRow, ordinal: u32, records: &[Record]) {
+fn count_records(row: &mut ConversationRow, ordinal: u32, records: &[(Identity, Statement)]) {
     if ordinal < row.ordinal {
         return;
     }
@@ -271,37 +506,113 @@ fn count_records(row: &mut ConversationRow, ordinal: u32, records: &[Record]) {
         row.record_bytes = 0;
     }
     row.records += records.len() as u32;
-    row.record_bytes += records.iter().map(record_bytes).sum::<u32>();
+    row.record_bytes += records.iter().map(|(_, statement)| record_bytes(statement)).sum::<u32>();
 }
 
-/// Reads the records that a change writes, and checks each against entry and body.
-fn records_of(
-    checked: &Checked,
-    (origin, depth): (OriginId, u64),
-    bodies: &[Body],
-) -> Result<Vec<Record>, Refusal> {
-    if checked.writes.len() != bodies.len() {
-        return Err(Refusal::Misplaced("it has not as many bodies as records"));
+/// The words that a record of a segment refers to, as erasures see them.
+pub(crate) fn words_of(
+    conversation: ConversationId,
+    identity: Identity,
+    statement: &Statement,
+) -> Option<Words<'_>> {
+    match statement {
+        Statement::Post(header) => Some(Words {
+            conversation,
+            message: Some(identity),
+            author: &header.author,
+            front: Some(header.front),
+        }),
+        Statement::Edit(edit) => Some(Words {
+            conversation,
+            message: Some(edit.target),
+            author: &edit.editor,
+            front: Some(edit.front),
+        }),
+        Statement::Reaction(_) | Statement::Redaction(_) => None,
     }
-    let places = checked.writes.iter().zip(bodies).enumerate();
-    places
-        .map(|(index, ((key, scalar), body))| {
-            let refuse = |why: String| Refusal::Record { index, why };
-            let key = RecordKey::from_text(key).map_err(|source| refuse(source.to_string()))?;
-            if key.origin != origin || key.depth != depth {
-                return Err(refuse("its key names another origin or depth".to_owned()));
+}
+
+/// Reads the records that a change writes in a segment, and checks each against its entry.
+pub(crate) fn records_of(
+    change: &Change,
+    place: (OriginId, u64),
+) -> Result<Vec<(Identity, Statement)>, String> {
+    let read = |(index, (key, scalar)): (usize, &(String, Scalar))| {
+        let refuse = |why: String| format!("record {index}: {why}");
+        let (identity, bytes) = record_at(key, scalar, place).map_err(refuse)?;
+        let statement = Statement::decode(bytes).map_err(|error| refuse(error.to_string()))?;
+        if statement.identity().is_some_and(|own| own != identity) {
+            return Err(refuse("its key is not that of what it says".to_owned()));
+        }
+        if statement.body().is_some_and(|body| body.length == 0) {
+            return Err(refuse("it refers to an empty body".to_owned()));
+        }
+        Ok((identity, statement))
+    };
+    change.writes.iter().enumerate().map(read).collect()
+}
+
+/// Reads what a change writes in a conversation's document: whether it begins it, and settings.
+pub(crate) fn settings_of(
+    change: &Change,
+    conversation: ConversationId,
+    place: (OriginId, u64),
+) -> Result<(bool, Vec<SettingRecord>), String> {
+    let access = ("access".to_owned(), Scalar::Text("open".to_owned()));
+    let creates = change.writes.first() == Some(&access);
+    let records = change.writes.iter().enumerate().skip(usize::from(creates));
+    let read = |(index, (key, scalar)): (usize, &(String, Scalar))| {
+        let refuse = |why: String| format!("setting {index}: {why}");
+        let (identity, bytes) = record_at(key, scalar, place).map_err(refuse)?;
+        let record = SettingRecord::decode(bytes).map_err(|error| refuse(error.to_string()))?;
+        if record.setting.key(conversation).identity != identity {
+            return Err(refuse("its key is not that of what it says".to_owned()));
+        }
+        if record.setting.body().is_some_and(|body| body.length == 0) {
+            return Err(refuse("it refers to an empty body".to_owned()));
+        }
+        Ok(record)
+    };
+    Ok((creates, records.map(read).collect::<Result<_, String>>()?))
+}
+
+/// The identity in a record's key, and the record's bytes.
+fn record_at<'a>(
+    key: &str,
+    scalar: &'a Scalar,
+    (origin, depth): (OriginId, u64),
+) -> Result<(Identity, &'a [u8]), String> {
+    let key = RecordKey::from_text(key).map_err(|error| error.to_string())?;
+    if key.origin != origin || key.depth != depth {
+        return Err("its key names another origin or depth".to_owned());
+    }
+    match scalar {
+        Scalar::Bytes(bytes) if bytes.len() <= MAX_RECORD_BYTES => Ok((key.identity, bytes)),
+        Scalar::Bytes(bytes) => Err(format!("a record of {} bytes", bytes.len())),
+        Scalar::Text(_) => Err("it is no record".to_owned()),
+    }
+}
+
+/// Pairs what records refer to with what came: a body that fits, or a row that covers it. This
+/// is the peer's to get right, not the origin's: bodies stand outside the chain.
+fn pair_bodies<'a>(
+    references: &[(crate::record::BodyReference, Words<'_>)],
+    carried: &'a [Carried],
+) -> Result<Vec<Option<&'a Body>>, Refusal> {
+    if references.len() != carried.len() {
+        return Err(Refusal::Misplaced("it has not as many bodies as its records refer to"));
+    }
+    let pair = |(index, ((reference, words), carried)): (usize, (&(_, Words<'_>), &'a Carried))| {
+        match carried {
+            Carried::Body(body) if body.reference() == *reference => Ok(Some(body)),
+            Carried::Body(_) => {
+                Err(Refusal::Body { index, why: "it is not the one that is referred to" })
             }
-            let Scalar::Bytes(header) = scalar else {
-                return Err(refuse("it is no header".to_owned()));
-            };
-            if header.len() > MAX_HEADER_BYTES {
-                return Err(refuse(format!("a header of {} bytes", header.len())));
+            Carried::Erased(row) if row.covers(words) => Ok(None),
+            Carried::Erased(_) => {
+                Err(Refusal::Body { index, why: "the erasure in its place does not cover it" })
             }
-            let header = Header::decode(header).map_err(|source| refuse(source.to_string()))?;
-            if body.bytes.is_empty() || body.reference() != header.body {
-                return Err(refuse("its body is not the one it refers to".to_owned()));
-            }
-            Ok(Record { identity: key.identity, header })
-        })
-        .collect()
+        }
+    };
+    references.iter().zip(carried).enumerate().map(pair).collect()
 }

@@ -1,12 +1,12 @@
-//! The batch that is being built: what was taken in since the last one was sealed.
+//! What was taken in since the last batch was sealed, beside its rows.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use crate::engine::Batch;
 use crate::entry::Parcel;
+use crate::erasure::Erasure;
 use crate::id::{ConversationId, Identity, MessageId, OriginId, SegmentId};
 use crate::name::Name;
-use crate::record::{Body, Message, Record};
+use crate::record::{Body, Message, Statement};
 use crate::tables::ConversationRow;
 
 /// What one applied entry did that followers see.
@@ -20,28 +20,53 @@ pub struct Applied {
     pub messages: Vec<Message>,
     /// Ids that turned out to be another message's: (alias, canonical).
     pub aliases: Vec<(ConversationId, MessageId, MessageId)>,
+    /// Messages that were edited, redacted or reacted to, by the ids that show.
+    pub changed: Vec<(ConversationId, MessageId)>,
+    /// Conversations whose settings changed.
+    pub settings: Vec<ConversationId>,
+    /// What is to be forgotten from now on.
+    pub erased: Vec<Erasure>,
+}
+
+impl Applied {
+    /// An entry that nobody sees anything of.
+    #[must_use]
+    pub fn nothing(origin: OriginId, seq: u64) -> Self {
+        Self {
+            origin,
+            seq,
+            messages: Vec::new(),
+            aliases: Vec::new(),
+            changed: Vec::new(),
+            settings: Vec::new(),
+            erased: Vec::new(),
+        }
+    }
 }
 
 /// A local record that waits for its entry.
 pub(super) struct Staged {
-    pub(super) record: Record,
-    pub(super) body: Body,
+    pub(super) identity: Identity,
+    pub(super) statement: Statement,
+    pub(super) body: Option<Body>,
 }
 
 /// See the module's comment.
 #[derive(Default)]
 pub(super) struct Building {
-    /// Rows written so far.
-    pub(super) batch: Batch,
-    /// Conversations created here, in order.
-    pub(super) created: Vec<(ConversationId, Name)>,
-    /// Posts made here, by the segment that takes them.
-    pub(super) posts: BTreeMap<SegmentId, Vec<Staged>>,
+    /// Conversations created here, in order, with their incarnations.
+    pub(super) created: Vec<(ConversationId, Name, u32)>,
+    /// Records made here, by the segment that takes them.
+    pub(super) records: BTreeMap<SegmentId, Vec<Staged>>,
+    /// Read markers moved here.
+    pub(super) markers: BTreeMap<(ConversationId, Name), MessageId>,
     /// Identities of posts made here of which followers were not told yet: they are when the
     /// own entry is written, or before, when an entry of a peer brings a copy.
     pub(super) unannounced: BTreeSet<(ConversationId, Identity)>,
     /// Conversations whose rows changed, with their new rows.
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
+    /// Ids of conversations that were looked up.
+    pub(super) names: BTreeMap<Name, ConversationId>,
     /// Origins of which entries were applied.
     pub(super) origins: BTreeSet<OriginId>,
     /// Entries applied, in order.
@@ -50,10 +75,16 @@ pub(super) struct Building {
     pub(super) own: Vec<Parcel>,
     /// Bytes of entries and bodies taken in.
     pub(super) bytes: usize,
+    /// Whether anything else changed: rows without an entry.
+    pub(super) touched: bool,
 }
 
 impl Building {
     pub(super) fn is_empty(&self) -> bool {
-        self.batch.is_empty() && self.created.is_empty() && self.posts.is_empty()
+        !self.touched
+            && self.applied.is_empty()
+            && self.created.is_empty()
+            && self.records.is_empty()
+            && self.markers.is_empty()
     }
 }

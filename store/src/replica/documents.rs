@@ -1,26 +1,27 @@
-//! The documents that are open, bounded in bytes; the least recently used go first.
+//! What must be known of the documents that are written or checked: their tips, bounded in
+//! bytes; the least recently used go first.
 //!
-//! A document can be dropped at any time: it is loaded again from the log rows of the entries
-//! that changed it, read through the overlay, so pending changes are never missed. Invariant: a
-//! loaded document holds every change its own origin made, or the origin may not write it.
+//! Tips can be dropped at any time: they are loaded again from the rows of the document's
+//! changes, read through the overlay, so pending changes are never missed. No document is loaded
+//! to append to it, or to take a peer's change in. Invariant: loaded tips hold every change their
+//! own origin made, or the origin may not write it.
 
 use lru::LruCache;
 
 use super::ReplicaError;
-use crate::document::{Checked, Document, Scalar};
+use crate::document::{Change, ChangeError, ChangeFact, ChangeHash, Scalar, Snapshot, Tips};
 use crate::engine::{Direction, View};
-use crate::entry::{Entry, EntryKind};
-use crate::id::{OriginId, SegmentId, SpaceId};
+use crate::id::{OriginId, SegmentId};
 use crate::name::Name;
 use crate::overlay::Overlay;
-use crate::tables::{self, DocumentEntryRow, LogRow, RowType};
+use crate::tables::{self, ChangeRow, RowType, SnapshotRow};
 
 /// The ordinal that stands for a conversation's own document, beside its segments'.
-pub(super) const CONVERSATION_DOCUMENT: u32 = u32::MAX;
+pub(crate) const CONVERSATION_DOCUMENT: u32 = u32::MAX;
 
 /// Which document to open, and how it begins.
 #[derive(Clone, Copy)]
-pub(super) enum Which<'a> {
+pub(crate) enum Which<'a> {
     /// A segment: begins empty.
     Segment(SegmentId),
     /// A conversation's own document: begins with its name.
@@ -28,106 +29,129 @@ pub(super) enum Which<'a> {
 }
 
 impl Which<'_> {
-    pub(super) fn id(&self) -> SegmentId {
+    pub(crate) fn id(&self) -> SegmentId {
         match self {
             Self::Segment(id) | Self::Conversation(id, _) => *id,
+        }
+    }
+
+    /// What the document's first change writes, where it is the same everywhere.
+    pub(crate) fn genesis(&self) -> Option<Vec<(String, Scalar)>> {
+        match self {
+            Self::Segment(_) => None,
+            Self::Conversation(_, name) => {
+                Some(vec![("name".to_owned(), Scalar::Text(name.as_str().to_owned()))])
+            }
         }
     }
 }
 
 /// See the module's comment.
 pub(super) struct Documents {
-    origin: OriginId,
-    open: LruCache<SegmentId, Document>,
+    open: LruCache<SegmentId, Tips>,
     bytes: usize,
     limit: usize,
 }
 
 impl Documents {
-    pub(super) fn new(origin: OriginId, limit: usize) -> Self {
-        Self { origin, open: LruCache::unbounded(), bytes: 0, limit }
+    pub(super) fn new(limit: usize) -> Self {
+        Self { open: LruCache::unbounded(), bytes: 0, limit }
     }
 
-    /// Lends the document to `work`, loading it first if it is not open. A document whose work
-    /// failed is dropped: it may be ruined.
-    pub(super) fn with<T, E: From<ReplicaError>>(
+    /// Makes the next change of `origin` in a document.
+    pub(super) fn append(
         &mut self,
         overlay: &Overlay,
-        space: SpaceId,
         which: Which<'_>,
-        work: impl FnOnce(&mut Document) -> Result<T, E>,
-    ) -> Result<T, E> {
-        let id = which.id();
-        let mut document = match self.open.pop(&id) {
-            Some(document) => {
-                self.bytes -= document.bytes();
-                document
-            }
-            None => load(overlay, space, self.origin, which)?,
-        };
-        let result = work(&mut document)?;
-        self.bytes += document.bytes();
-        self.open.put(id, document);
-        self.evict();
-        Ok(result)
+        origin: OriginId,
+        writes: Vec<(String, Scalar)>,
+    ) -> Result<(Vec<u8>, ChangeFact), ReplicaError> {
+        let mut tips = self.take(overlay, which)?;
+        let made = tips.append(origin, writes);
+        self.put(which.id(), tips);
+        Ok(made)
     }
 
-    fn evict(&mut self) {
+    /// Checks a peer's change against its document and takes it in. If it is refused, nothing
+    /// has changed.
+    pub(super) fn accept(
+        &mut self,
+        overlay: &Overlay,
+        which: Which<'_>,
+        change: &Change,
+        hash: ChangeHash,
+    ) -> Result<Result<ChangeFact, ChangeError>, ReplicaError> {
+        let mut tips = self.take(overlay, which)?;
+        let mut checked = tips.check(change);
+        if let Err(ChangeError::Dependency(_)) = &checked
+            && !tips.is_complete()
+        {
+            // It may stand on a change that only the snapshot knows.
+            let snapshot = read_snapshot(overlay, which.id())?;
+            if let Some(snapshot) = snapshot {
+                tips.complete(snapshot.hashes().map_err(|error| damaged(which, &error))?);
+            }
+            checked = tips.check(change);
+        }
+        let outcome = checked.map(|()| tips.take(change, hash));
+        self.put(which.id(), tips);
+        Ok(outcome)
+    }
+
+    /// Drops what is known of a document.
+    pub(super) fn forget(&mut self, document: SegmentId) {
+        if let Some(tips) = self.open.pop(&document) {
+            self.bytes -= tips.bytes();
+        }
+    }
+
+    fn take(&mut self, overlay: &Overlay, which: Which<'_>) -> Result<Tips, ReplicaError> {
+        match self.open.pop(&which.id()) {
+            Some(tips) => {
+                self.bytes -= tips.bytes();
+                Ok(tips)
+            }
+            None => load(overlay, which),
+        }
+    }
+
+    fn put(&mut self, document: SegmentId, tips: Tips) {
+        self.bytes += tips.bytes();
+        self.open.put(document, tips);
         while self.bytes > self.limit && self.open.len() > 1 {
-            if let Some((_, document)) = self.open.pop_lru() {
-                self.bytes -= document.bytes();
+            if let Some((_, tips)) = self.open.pop_lru() {
+                self.bytes -= tips.bytes();
             }
         }
     }
 }
 
-/// Builds a document from the entries that changed it.
-fn load(
-    overlay: &Overlay,
-    space: SpaceId,
-    origin: OriginId,
-    which: Which<'_>,
-) -> Result<Document, ReplicaError> {
-    let mut document = match which {
-        Which::Segment(_) => Document::new(origin),
-        Which::Conversation(_, name) => {
-            let name = Scalar::Text(name.as_str().to_owned());
-            let begun = Document::with_genesis(origin, vec![("name".to_owned(), name)]);
-            begun.map_err(|source| ReplicaError::Damaged(source.to_string()))?
-        }
-    };
-    let mut changes = Vec::new();
-    let prefix = DocumentEntryRow::prefix(which.id());
-    let end = tables::behind(&prefix);
-    for row in overlay.scan(DocumentEntryRow::TABLE, &prefix, &end, Direction::Forward) {
+/// Reads what the stored changes of a document make of its tips.
+fn load(view: &(impl View + ?Sized), which: Which<'_>) -> Result<Tips, ReplicaError> {
+    let prefix = ChangeRow::prefix(which.id());
+    let mut snapshot: Option<Snapshot> = None;
+    let mut facts: Vec<(OriginId, ChangeFact)> = Vec::new();
+    let rows = view.scan(SnapshotRow::TABLE, &prefix, &tables::behind(&prefix), Direction::Forward);
+    for row in rows {
         let (key, value) = row?;
-        let _: DocumentEntryRow = tables::open(&key, &value)?;
-        let (origin, seq) = DocumentEntryRow::parse(&key)?;
-        changes.push(read_change(overlay, space, origin, seq)?);
+        match ChangeRow::parse(&key)? {
+            None => snapshot = Some(tables::open::<SnapshotRow>(&key, &value)?.0),
+            Some(change) => facts.push((change.origin, tables::open(&key, &value)?)),
+        }
     }
-    changes.sort_by_key(|(depth, _)| *depth);
-    let changes: Vec<_> = changes.into_iter().map(|(_, checked)| checked.change).collect();
-    if !changes.is_empty() {
-        let applied = document.apply(changes);
-        applied.map_err(|source| ReplicaError::Damaged(source.to_string()))?;
-    }
-    Ok(document)
+    let restored = Tips::restore(which.genesis(), snapshot.as_ref(), facts);
+    restored.map_err(|error| damaged(which, &error))
 }
 
-fn read_change(
-    overlay: &Overlay,
-    space: SpaceId,
-    origin: OriginId,
-    seq: u64,
-) -> Result<(u64, Checked), ReplicaError> {
-    let damaged = |why: String| ReplicaError::Damaged(format!("entry {origin}/{seq}: {why}"));
-    let row = tables::get::<LogRow>(overlay, &(space, origin, seq))?;
-    let row = row.ok_or_else(|| damaged("missing from the log".to_owned()))?;
-    let entry = Entry::decode(&row.entry).map_err(|source| damaged(source.to_string()))?;
-    let (EntryKind::Segment { change, .. } | EntryKind::Conversation { change, .. }) = entry.kind
-    else {
-        return Err(damaged("changes no document".to_owned()));
-    };
-    let checked = Checked::parse(&change, origin).map_err(|source| damaged(source.to_string()))?;
-    Ok((entry.depth, checked))
+/// The snapshot of a document, if there is one.
+pub(crate) fn read_snapshot(
+    view: &(impl View + ?Sized),
+    document: SegmentId,
+) -> Result<Option<Snapshot>, ReplicaError> {
+    Ok(tables::get::<SnapshotRow>(view, &document)?.map(|row| row.0))
+}
+
+fn damaged(which: Which<'_>, error: &dyn std::error::Error) -> ReplicaError {
+    let SegmentId { conversation, ordinal } = which.id();
+    ReplicaError::Damaged(format!("document {conversation}/{ordinal}: {error}"))
 }

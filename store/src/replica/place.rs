@@ -1,18 +1,20 @@
-//! Placing a record in the timeline: the one path for local posts and remote entries.
+//! Placing posts in the timeline: the one path for local posts and remote entries.
 //!
-//! Invariant: the timeline is a function of the set of records placed, whatever their order. Of
-//! several copies of one identity (a retry that reached two regions) the least by front, then by
-//! header bytes, is canonical and the only one with a row; the bodies of all copies are kept, so
-//! that every entry can be sent on whole.
+//! Invariant: the timeline is a function of the set of records placed and of the erasure table,
+//! whatever their order. Of several copies of one identity (a retry that reached two regions) the
+//! least by front, then by header bytes, is canonical and the only one with a row; the bodies of
+//! all copies are kept, so that every entry can be sent on whole.
 
 use super::{Replica, ReplicaError};
 use crate::digest::RowSum;
 use crate::engine::{EngineError, View};
-use crate::id::{ConversationId, Identity, MessageId, Millis};
-use crate::record::{Body, BodyReference, Header, Record};
+use crate::erasure::Words;
+use crate::id::{ConversationId, Front, Identity, MessageId, Millis};
+use crate::record::{Body, BodyReference, Header, MessageState, Record};
 use crate::seal;
 use crate::tables::{
-    self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, TimelineRow,
+    self, BodyKey, ConversationRow, IdentityRow, MessageKey, RowType, ThreadKey, ThreadRow,
+    TimelineRow,
 };
 
 /// What placing a record did.
@@ -26,25 +28,47 @@ pub(super) enum Placement {
     Canonical(MessageId),
     /// The very same id again.
     Same,
+    /// A message that has expired already.
+    Expired,
 }
 
 impl Replica {
     /// Adds a row to the batch, visible at once to later lookups.
     pub(super) fn put<R: RowType>(&mut self, key: &R::Key, row: &R) {
-        let (key, value) = tables::sealed(key, row);
-        self.lay(|batch| batch.put(R::TABLE, key, value));
+        tables::put(self.overlay.building(), key, row);
     }
 
-    fn delete<R: RowType>(&mut self, key: &R::Key) {
+    pub(super) fn delete<R: RowType>(&mut self, key: &R::Key) {
+        tables::delete::<R>(self.overlay.building(), key);
+    }
+
+    /// Writes a row that digests count, in the place of `old`; `None` removes it.
+    pub(super) fn replace<R: RowType>(
+        &mut self,
+        conversation: &mut ConversationRow,
+        key: &R::Key,
+        old: Option<&R>,
+        new: Option<&R>,
+    ) {
         let key = R::key(key);
-        self.lay(|batch| batch.delete(R::TABLE, key));
+        if let Some(old) = old {
+            let sum = self.hasher.row(R::TABLE, &key, &tables::content(old));
+            conversation.sum.subtract(&sum);
+            self.state.sum.subtract(&sum);
+        }
+        let Some(new) = new else {
+            return self.overlay.building().delete(R::TABLE, key);
+        };
+        let content = tables::content(new);
+        let sum = self.hasher.row(R::TABLE, &key, &content);
+        self.add(conversation, &sum);
+        let value = seal::seal(R::TABLE, &key, R::VERSION, &content);
+        self.overlay.building().put(R::TABLE, key, value);
     }
 
-    fn lay(&mut self, write: impl FnOnce(&mut crate::engine::Batch)) {
-        let mut one = crate::engine::Batch::default();
-        write(&mut one);
-        self.overlay.lay(self.sealed + 1, &one);
-        self.building.batch.append(one);
+    fn add(&mut self, conversation: &mut ConversationRow, sum: &RowSum) {
+        conversation.sum.add(sum);
+        self.state.sum.add(sum);
     }
 
     /// The row of a conversation, as it will be after the batch.
@@ -58,103 +82,197 @@ impl Replica {
         }
     }
 
-    /// Places `record` with its `body` in the timeline of `conversation`.
+    /// The identities that share a tail with `identity`.
+    pub(super) fn identities(
+        &self,
+        conversation: ConversationId,
+        identity: Identity,
+    ) -> Result<IdentityRow, ReplicaError> {
+        let row: Option<IdentityRow> =
+            tables::get(&self.overlay, &(conversation, identity.tail()))?;
+        Ok(row.unwrap_or_default())
+    }
+
+    /// Places `record` in the timeline of `conversation`, given the identities that share its
+    /// tail. `body` is none if it is covered by an erasure.
     pub(super) fn place(
         &mut self,
         now: Millis,
-        conversation: (ConversationId, &mut ConversationRow),
+        (id, row): (ConversationId, &mut ConversationRow),
         record: &Record,
-        body: &Body,
+        body: Option<&Body>,
+        mut identities: IdentityRow,
     ) -> Result<Placement, ReplicaError> {
-        let (id, row) = conversation;
-        let front = record.header.front;
-        if !self.clock.observe(now, front) {
+        if !self.clock.observe(now, record.header.front) {
             self.state.ahead += 1;
         }
-        let place = MessageKey::of(id, record);
-        self.keep_body(place, record, body)?;
-        let key = (id, record.identity.tail());
-        let mut identities: IdentityRow = tables::get(&self.overlay, &key)?.unwrap_or_default();
-        let (placement, added) = match identities.front(record.identity) {
-            None => {
-                row.messages += 1;
-                self.state.messages += 1;
-                row.last = row.last.max(Some(record.id()));
-                (Placement::New, true)
+        let body = body.filter(|_| !self.covers_post(id, row, record));
+        let placement = match identities.front(record.identity) {
+            None => self.place_first(id, row, record, body)?,
+            Some(front) => {
+                let held = MessageKey { conversation: id, front, identity: record.identity };
+                self.place_copy(row, record, body, held)?
             }
-            Some(front) => self.place_copy(row, record, MessageKey { front, ..place })?,
         };
-        if added {
-            let timeline = TimelineRow { header: record.header.clone() };
-            let sum = self.row_sum(place, &timeline);
-            row.sum.add(&sum);
-            self.state.sum.add(&sum);
-            self.put(&place, &timeline);
-            identities.place(record.identity, front);
-            self.put(&key, &identities);
+        if identities.place(record.identity, record.header.front) {
+            self.put(&(id, record.identity.tail()), &identities);
         }
         Ok(placement)
     }
 
-    /// Where the canonical copy of `identity` stands.
-    pub(super) fn canonical(
-        &self,
-        conversation: ConversationId,
-        identity: Identity,
-    ) -> Result<Option<MessageKey>, ReplicaError> {
-        let key = (conversation, identity.tail());
-        let row: Option<IdentityRow> = tables::get(&self.overlay, &key)?;
-        let front = row.and_then(|row| row.front(identity));
-        Ok(front.map(|front| MessageKey { conversation, front, identity }))
+    fn covers_post(&self, id: ConversationId, row: &ConversationRow, record: &Record) -> bool {
+        self.covers(
+            row,
+            &Words {
+                conversation: id,
+                message: Some(record.identity),
+                author: &record.header.author,
+                front: Some(record.header.front),
+            },
+        )
     }
 
-    /// Places a copy of a message that stands at `held`. True if the copy takes its place.
+    /// Places a message of which no copy was seen.
+    fn place_first(
+        &mut self,
+        id: ConversationId,
+        row: &mut ConversationRow,
+        record: &Record,
+        body: Option<&Body>,
+    ) -> Result<Placement, ReplicaError> {
+        if row.has_expired(record.header.front) {
+            return Ok(Placement::Expired);
+        }
+        let key = MessageKey::of(id, record);
+        let state = MessageState {
+            erased: self.is_erased(key, &record.header.author),
+            ..MessageState::default()
+        };
+        let late = row.last.is_some_and(|last| last > record.id());
+        self.show(row, key, &TimelineRow { state, header: record.header.clone() });
+        if let Some(body) = body {
+            self.put(&BodyKey::Shown(key), body);
+        }
+        row.messages += 1;
+        self.state.messages += 1;
+        row.last = row.last.max(Some(record.id()));
+        if late {
+            self.note_late(id, row, record.id())?;
+        }
+        Ok(Placement::New)
+    }
+
+    /// Places a copy of a message whose canonical copy stood at `held`.
     fn place_copy(
         &mut self,
         row: &mut ConversationRow,
         record: &Record,
+        body: Option<&Body>,
         held: MessageKey,
-    ) -> Result<(Placement, bool), ReplicaError> {
-        let there = timeline_row(&self.overlay, held)?;
-        let same = held.front == record.header.front;
-        let key = |header: &Header| (header.front, header.encode());
-        if key(&there.header) <= key(&record.header) {
-            let placement = if same { Placement::Same } else { Placement::Alias(held.id()) };
-            return Ok((placement, false));
+    ) -> Result<Placement, ReplicaError> {
+        let front = record.header.front;
+        let there = match row.has_expired(held.front) {
+            true => None,
+            false => Some(timeline_row(&self.overlay, held)?),
+        };
+        let order = |header: &Header| (header.front, header.encode());
+        let canonical = match &there {
+            Some(there) => order(&record.header) < order(&there.header),
+            None => front < held.front,
+        };
+        if let (Some(there), false) = (&there, canonical)
+            && there.header == record.header
+        {
+            return Ok(Placement::Same);
         }
-        let sum = self.row_sum(held, &there);
-        row.sum.subtract(&sum);
-        self.state.sum.subtract(&sum);
-        if same {
-            return Ok((Placement::Same, true));
+        if let Some(body) = body {
+            self.put(&behind(held.conversation, record.identity, front, record.header.body), body);
         }
-        self.delete::<TimelineRow>(&held);
-        if row.last == Some(held.id()) {
-            row.last = self.greatest(held.conversation)?.max(Some(record.id()));
+        if !canonical {
+            let same = held.front == front;
+            return Ok(if same { Placement::Same } else { Placement::Alias(held.id()) });
         }
-        Ok((Placement::Canonical(held.id()), true))
+        let key = MessageKey::of(held.conversation, record);
+        if let Some(there) = there {
+            self.hide(row, held, &there);
+            self.unshow_body(held, &there)?;
+            if row.has_expired(front) {
+                self.forget_deeds(row, held)?;
+                row.messages -= 1;
+                self.state.messages -= 1;
+            } else {
+                let erased = self.is_erased(key, &record.header.author);
+                let state = MessageState { erased, ..there.state };
+                let moved = TimelineRow { state, header: record.header.clone() };
+                self.show(row, key, &moved);
+                self.show_body(key, &moved)?;
+            }
+            self.renew_last(row, held, (!row.has_expired(front)).then(|| record.id()))?;
+        }
+        let same = held.front == front;
+        Ok(if same { Placement::Same } else { Placement::Canonical(held.id()) })
     }
 
-    /// Keeps the body of a copy: under its id, or under id and digest where another copy has
-    /// that place.
-    fn keep_body(
-        &mut self,
-        message: MessageKey,
-        record: &Record,
-        body: &Body,
-    ) -> Result<(), ReplicaError> {
-        let mut key = BodyKey { message, copy: None };
-        if let Some(held) = tables::get::<Body>(&self.overlay, &key)? {
-            if held.reference() == record.header.body {
-                return Ok(());
-            }
-            key.copy = Some(record.header.body.digest);
+    /// Adds the rows by which readers find a message.
+    pub(super) fn show(&mut self, row: &mut ConversationRow, key: MessageKey, there: &TimelineRow) {
+        self.replace(row, &key, None, Some(there));
+        if let Some(thread) = thread_key(key, &there.header) {
+            self.put(&thread, &ThreadRow);
         }
-        self.put(&key, body);
+    }
+
+    /// Removes them.
+    pub(super) fn hide(&mut self, row: &mut ConversationRow, key: MessageKey, there: &TimelineRow) {
+        self.replace(row, &key, Some(there), None);
+        if let Some(thread) = thread_key(key, &there.header) {
+            self.delete::<ThreadRow>(&thread);
+        }
+    }
+
+    /// Moves the words that show behind all that show, if they are held.
+    pub(super) fn unshow_body(
+        &mut self,
+        key: MessageKey,
+        there: &TimelineRow,
+    ) -> Result<(), ReplicaError> {
+        if let Some(body) = tables::get::<Body>(&self.overlay, &BodyKey::Shown(key))? {
+            self.put(&shown_behind(key, there), &body);
+            self.delete::<Body>(&BodyKey::Shown(key));
+        }
         Ok(())
     }
 
-    fn greatest(&self, id: ConversationId) -> Result<Option<MessageId>, ReplicaError> {
+    /// Brings the words that are to show to where they show, if they are held.
+    pub(super) fn show_body(
+        &mut self,
+        key: MessageKey,
+        there: &TimelineRow,
+    ) -> Result<(), ReplicaError> {
+        let behind = shown_behind(key, there);
+        if !there.state.erased
+            && let Some(body) = tables::get::<Body>(&self.overlay, &behind)?
+        {
+            self.put(&BodyKey::Shown(key), &body);
+            self.delete::<Body>(&behind);
+        }
+        Ok(())
+    }
+
+    /// Finds the greatest message again after that at `gone` moved or went away.
+    pub(super) fn renew_last(
+        &self,
+        row: &mut ConversationRow,
+        gone: MessageKey,
+        other: Option<MessageId>,
+    ) -> Result<(), ReplicaError> {
+        if row.last != Some(gone.id()) {
+            return Ok(());
+        }
+        row.last = self.greatest(gone.conversation)?.max(other);
+        Ok(())
+    }
+
+    pub(super) fn greatest(&self, id: ConversationId) -> Result<Option<MessageId>, ReplicaError> {
         let end = tables::behind(&id.0);
         let backward = crate::engine::Direction::Backward;
         let row = self.overlay.scan(TimelineRow::TABLE, &id.0, &end, backward).next();
@@ -164,11 +282,38 @@ impl Replica {
         })
     }
 
-    /// The digest of a timeline row.
-    fn row_sum(&self, key: MessageKey, row: &TimelineRow) -> RowSum {
-        let place = [key.conversation.0, key.identity.0].concat();
-        self.hasher.row(&place, &row.header.encode())
+    /// Where the canonical copy of `identity` stands.
+    pub(super) fn canonical(
+        &self,
+        conversation: ConversationId,
+        identity: Identity,
+    ) -> Result<Option<MessageKey>, ReplicaError> {
+        let front = self.identities(conversation, identity)?.front(identity);
+        Ok(front.map(|front| MessageKey { conversation, front, identity }))
     }
+}
+
+/// The thread row of the message at `key`, if it belongs to one.
+fn thread_key(key: MessageKey, header: &Header) -> Option<ThreadKey> {
+    let MessageKey { conversation, front, identity } = key;
+    header.thread.map(|root| ThreadKey { conversation, root, front, identity })
+}
+
+/// Where words that do not show stand.
+pub(super) fn behind(
+    conversation: ConversationId,
+    identity: Identity,
+    front: Front,
+    reference: BodyReference,
+) -> BodyKey {
+    BodyKey::Behind { conversation, front, identity, digest: reference.digest }
+}
+
+/// Where the words that show at `key` stand when they do not.
+fn shown_behind(key: MessageKey, there: &TimelineRow) -> BodyKey {
+    let revised = there.state.revision.as_ref();
+    let front = revised.map_or(there.header.front, |revision| revision.rank.front);
+    behind(key.conversation, key.identity, front, there.body())
 }
 
 /// The timeline row that an index says stands at `key`.
@@ -186,19 +331,34 @@ pub(super) fn timeline_row(
     })
 }
 
-/// Finds the body with `reference` among the copies kept for a message.
+/// Finds the words that a record about `identity` with its own `front` refers to: where they
+/// show, or behind.
 ///
 /// # Errors
 /// When the engine fails or a row is damaged.
 pub(crate) fn read_body(
     view: &(impl View + ?Sized),
-    message: MessageKey,
+    conversation: ConversationId,
+    (identity, front): (Identity, Front),
     reference: BodyReference,
 ) -> Result<Option<Body>, EngineError> {
-    let key = BodyKey { message, copy: None };
-    let first: Option<Body> = tables::get(view, &key)?;
-    if first.as_ref().is_some_and(|body| body.reference() == reference) {
+    let fits = |body: &Body| body.reference() == reference;
+    let shown = |front| BodyKey::Shown(MessageKey { conversation, front, identity });
+    let first: Option<Body> = tables::get(view, &shown(front))?;
+    if first.as_ref().is_some_and(fits) {
         return Ok(first);
     }
-    tables::get(view, &BodyKey { copy: Some(reference.digest), ..key })
+    let held: Option<Body> = tables::get(view, &behind(conversation, identity, front, reference))?;
+    if held.as_ref().is_some_and(fits) {
+        return Ok(held);
+    }
+    // An edit that shows stands under its message's place.
+    let row: Option<IdentityRow> = tables::get(view, &(conversation, identity.tail()))?;
+    match row.and_then(|row| row.front(identity)) {
+        Some(canonical) if canonical != front => {
+            let body: Option<Body> = tables::get(view, &shown(canonical))?;
+            Ok(body.filter(fits))
+        }
+        Some(_) | None => Ok(None),
+    }
 }

@@ -1,29 +1,30 @@
-//! Sealing: local posts become entries, and the batch leaves to be persisted.
+//! Sealing: what was accepted becomes entries, and the batch leaves to be persisted.
 //!
-//! One Automerge change for each document touched; each change one entry of the own log.
-//! Invariant: an own change passes the same check as a remote one before it is persisted.
+//! One change for each document touched; each change one entry of the own log. Invariant: an
+//! entry's depth is above that of all that is applied when it is written, so what was done here
+//! last counts last.
 
 use std::sync::Arc;
 
 use super::building::{Applied, Building, Staged};
 use super::documents::{CONVERSATION_DOCUMENT, Which};
 use super::{Point, Replica, ReplicaError};
-use crate::document::{Checked, Scalar};
+use crate::document::{ChangeFact, Scalar};
 use crate::engine::Batch;
-use crate::entry::{Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark};
-use crate::id::{ConversationId, MessageId, SegmentId};
+use crate::entry::{
+    Carried, Entry, EntryKind, MAX_ENTRY_MARKERS, Marker, Parcel, chain_digest, chain_link,
+    chain_mark,
+};
+use crate::id::{ConversationId, MessageId, OriginId, SegmentId};
 use crate::name::Name;
 use crate::overlay::Ticket;
-use crate::record::{Body, Message, RecordKey};
-use crate::tables::{DocumentEntryRow, LogRow, OriginRow};
+use crate::record::{Body, Message, Rank, Record, RecordKey, SettingRecord, Statement};
+use crate::tables::{ChangeRow, LogRow, OriginRow};
 
 /// The most records in one entry.
 const MAX_ENTRY_RECORDS: usize = 512;
 /// Bytes of bodies after which an entry is full: with headers it stays well below 1 MiB.
 const ENTRY_BODY_BYTES: usize = 768 * 1024;
-
-/// What followers see of an entry: its messages, and ids that are another message's.
-type Seen = (Vec<Message>, Vec<(ConversationId, MessageId, MessageId)>);
 
 /// A batch on its way to the disk, and what may be said once it is durable.
 #[derive(Debug)]
@@ -31,7 +32,7 @@ pub struct Sealed {
     /// Its number; batches become durable in this order.
     pub ticket: Ticket,
     /// The rows.
-    pub batch: Batch,
+    pub batch: Arc<Batch>,
     /// The entries applied, in order, for followers.
     pub applied: Arc<Vec<Applied>>,
     /// The own entries among them, to push to peers.
@@ -59,26 +60,76 @@ impl Replica {
         if self.building.is_empty() {
             return Ok(None);
         }
-        for (id, name) in std::mem::take(&mut self.building.created) {
-            self.write_creation(id, name)?;
-        }
-        for (segment, posts) in std::mem::take(&mut self.building.posts) {
-            for records in entries_of(posts) {
-                self.write_records(segment, records)?;
-            }
-        }
+        self.flush()?;
         self.write_rows();
         let building = std::mem::take(&mut self.building);
         Ok(Some(self.finish(building)))
     }
 
-    fn write_creation(&mut self, id: ConversationId, name: Name) -> Result<(), ReplicaError> {
-        self.write_origin()?;
+    /// Writes entries of all that waits for one, within the batch.
+    pub(super) fn flush(&mut self) -> Result<(), ReplicaError> {
+        for (id, name, incarnation) in std::mem::take(&mut self.building.created) {
+            self.write_creation(id, name, incarnation)?;
+        }
+        for (segment, records) in std::mem::take(&mut self.building.records) {
+            for records in entries_of(records) {
+                self.write_records(segment, records)?;
+            }
+        }
+        let mut markers: Vec<Marker> = std::mem::take(&mut self.building.markers)
+            .into_iter()
+            .map(|((conversation, user), message)| Marker { conversation, user, message })
+            .collect();
+        while !markers.is_empty() {
+            let rest = markers.split_off(markers.len().min(MAX_ENTRY_MARKERS));
+            markers.iter().try_for_each(|marker| self.take_marker(marker))?;
+            self.write_own(EntryKind::Markers(markers), None, Vec::new(), |_| {})?;
+            markers = rest;
+        }
+        Ok(())
+    }
+
+    fn write_creation(
+        &mut self,
+        id: ConversationId,
+        name: Name,
+        incarnation: u32,
+    ) -> Result<(), ReplicaError> {
         let document = SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT };
-        let scalars = vec![("access".to_owned(), Scalar::Text("open".to_owned()))];
-        let change = self.change(Which::Conversation(document, &name), scalars)?;
-        let kind = EntryKind::Conversation { name, incarnation: 0, change };
-        self.write_entry(kind, Some(document), Seen::default(), Vec::new())
+        let writes = vec![("access".to_owned(), Scalar::Text("open".to_owned()))];
+        let which = Which::Conversation(document, &name);
+        self.write_origin()?;
+        let (change, fact) =
+            self.documents.append(&self.overlay, which, self.writer.origin, writes)?;
+        let kind = EntryKind::Conversation { name, incarnation, change };
+        self.write_own(kind, Some((document, fact)), Vec::new(), |applied| {
+            applied.settings.push(id);
+        })
+    }
+
+    /// Writes a setting of a conversation that was created before, and lets it take effect.
+    pub(super) fn write_setting(
+        &mut self,
+        id: ConversationId,
+        record: SettingRecord,
+        body: Option<Body>,
+    ) -> Result<(), ReplicaError> {
+        let Some(mut row) = self.conversation(id)? else { return Ok(()) };
+        let document = SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT };
+        self.write_origin()?;
+        let (depth, origin) = (self.depth + 1, self.writer.origin);
+        let key = RecordKey { depth, origin, identity: record.setting.key(id).identity };
+        let writes = vec![(key.to_text(), Scalar::Bytes(record.encode()))];
+        let (name, incarnation) = (row.name.clone(), row.incarnation);
+        let which = Which::Conversation(document, &name);
+        let (change, fact) = self.documents.append(&self.overlay, which, origin, writes)?;
+        let rank = Rank { depth, origin, front: crate::id::Front::default() };
+        self.take_setting((id, &mut row), rank, record, body.as_ref())?;
+        self.building.conversations.insert(id, row);
+        let kind = EntryKind::Conversation { name, incarnation, change };
+        self.write_own(kind, Some((document, fact)), body.into_iter().collect(), |applied| {
+            applied.settings.push(id);
+        })
     }
 
     fn write_records(
@@ -88,27 +139,65 @@ impl Replica {
     ) -> Result<(), ReplicaError> {
         self.write_origin()?;
         let (depth, origin) = (self.depth + 1, self.writer.origin);
-        let scalars = records.iter().map(|Staged { record, .. }| {
-            let key = RecordKey { depth, origin, identity: record.identity };
-            (key.to_text(), Scalar::Bytes(record.header.encode()))
-        });
-        let change = self.change(Which::Segment(segment), scalars.collect())?;
         let SegmentId { conversation, ordinal } = segment;
-        let mut messages = Vec::with_capacity(records.len());
-        let mut aliases = Vec::new();
+        let writes = records.iter().map(|staged| {
+            let key = RecordKey { depth, origin, identity: staged.identity };
+            (key.to_text(), Scalar::Bytes(staged.statement.encode()))
+        });
+        let (change, fact) = self.documents.append(
+            &self.overlay,
+            Which::Segment(segment),
+            origin,
+            writes.collect(),
+        )?;
+        let mut seen = Applied::nothing(origin, 0);
         let mut bodies = Vec::with_capacity(records.len());
-        for Staged { record, body } in records {
-            if self.building.unannounced.remove(&(conversation, record.identity)) {
-                messages.push(Message::new(conversation, record, &body));
-            } else if let Some(canonical) = self.canonical(conversation, record.identity)?
-                && canonical.id() != record.id()
-            {
-                aliases.push((conversation, record.id(), canonical.id()));
+        // A conversation that was erased meanwhile has no row: what was accepted for it is
+        // written, and shows nowhere.
+        let mut row = self.conversation(conversation)?;
+        for Staged { identity, statement, body } in records {
+            match (statement, &mut row) {
+                (Statement::Post(header), _) => {
+                    let record = Record { identity, header };
+                    self.see_post(conversation, record, body.as_ref(), &mut seen)?;
+                }
+                (deed, Some(row)) => {
+                    let rank = Rank { depth, origin, front: front_of(&deed) };
+                    let body = body.as_ref();
+                    let changed = self.take_deed((conversation, row), rank, &deed, body)?;
+                    seen.changed.extend(changed.map(|id| (conversation, id)));
+                }
+                (_, None) => {}
             }
-            bodies.push(body);
+            bodies.extend(body);
+        }
+        if let Some(row) = row {
+            self.building.conversations.insert(conversation, row);
         }
         let kind = EntryKind::Segment { conversation, ordinal, change };
-        self.write_entry(kind, Some(segment), (messages, aliases), bodies)
+        self.write_own(kind, Some((segment, fact)), bodies, |applied| {
+            *applied = Applied { seq: applied.seq, ..seen };
+        })
+    }
+
+    /// What followers hear of an own post when its entry is written.
+    fn see_post(
+        &mut self,
+        conversation: ConversationId,
+        record: Record,
+        body: Option<&Body>,
+        seen: &mut Applied,
+    ) -> Result<(), ReplicaError> {
+        let unannounced = self.building.unannounced.remove(&(conversation, record.identity));
+        if unannounced && let Some(body) = body {
+            seen.messages.push(Message::new(conversation, record, body));
+        } else if let Some(canonical) = self.canonical(conversation, record.identity)?
+            && canonical.id() != record.id()
+        {
+            let (alias, canonical): (MessageId, MessageId) = (record.id(), canonical.id());
+            seen.aliases.push((conversation, alias, canonical));
+        }
+        Ok(())
     }
 
     /// Writes the origin record before the run's first real entry, so that a run which writes
@@ -123,46 +212,30 @@ impl Replica {
             region: writer.region.clone(),
             started: writer.started,
         };
+        let start = self.chain(writer.origin);
         let row = OriginRow {
             node: writer.node,
             region: writer.region,
             started: writer.started,
             seq: 0,
             depth: 0,
-            digest: self.chain(writer.origin),
+            digest: start,
+            trimmed: 0,
+            base: start,
         };
         self.origins.insert(writer.origin, row);
-        self.write_entry(kind, None, Seen::default(), Vec::new())
+        self.write_own(kind, None, Vec::new(), |_| {})
     }
 
-    /// Makes an own change, and checks it as if it came from outside.
-    fn change(
-        &mut self,
-        which: Which<'_>,
-        scalars: Vec<(String, Scalar)>,
-    ) -> Result<Vec<u8>, ReplicaError> {
-        let origin = self.writer.origin;
-        self.documents.with(&self.overlay, self.space, which, |document| {
-            let damaged = |error: &dyn std::error::Error| {
-                ReplicaError::Damaged(format!("own change of {:?}: {error}", which.id()))
-            };
-            let expected = scalars.len();
-            let bytes = document.append(scalars).map_err(|error| damaged(&error))?;
-            let checked = Checked::parse(&bytes, origin).map_err(|error| damaged(&error))?;
-            if checked.writes.len() != expected {
-                return Err(ReplicaError::Damaged("own change lost a record".to_owned()));
-            }
-            Ok(bytes)
-        })
-    }
-
-    fn write_entry(
+    /// Writes an entry of the own log. `see` says what followers see of it.
+    pub(super) fn write_own(
         &mut self,
         kind: EntryKind,
-        document: Option<SegmentId>,
-        (messages, aliases): Seen,
+        document: Option<(SegmentId, ChangeFact)>,
         bodies: Vec<Body>,
+        see: impl FnOnce(&mut Applied),
     ) -> Result<(), ReplicaError> {
+        self.write_origin()?;
         let origin = self.writer.origin;
         let held = self.origins.get(&origin);
         let seq = held.map_or(0, |row| row.seq) + 1;
@@ -177,25 +250,28 @@ impl Replica {
         self.record_entry((origin, seq), entry.depth, &bytes, document);
         self.seen = self.applied.clone();
         let chain = chain_mark(self.chain(origin));
+        let bodies = bodies.into_iter().map(Carried::Body).collect();
         self.building.own.push(Parcel { origin, seq, entry: bytes, chain, bodies });
-        self.building.applied.push(Applied { origin, seq, messages, aliases });
+        let mut applied = Applied::nothing(origin, seq);
+        see(&mut applied);
+        self.building.applied.push(applied);
         Ok(())
     }
 
     /// Takes an entry, own or remote, into log, chain and vector.
     pub(super) fn record_entry(
         &mut self,
-        (origin, seq): (crate::id::OriginId, u64),
+        (origin, seq): (OriginId, u64),
         depth: u64,
         bytes: &[u8],
-        document: Option<SegmentId>,
+        document: Option<(SegmentId, ChangeFact)>,
     ) {
         let digest = chain_digest(self.chain(origin), bytes);
         self.building.bytes += bytes.len();
         let log = LogRow { digest, entry: bytes.to_vec() };
         self.put(&(self.space, origin, seq), &log);
-        if let Some(document) = document {
-            self.put(&(document, origin, seq), &DocumentEntryRow);
+        if let Some((document, fact)) = document {
+            self.put(&ChangeRow { document, origin, seq }, &fact);
         }
         if let Some(row) = self.origins.get_mut(&origin) {
             row.seq = seq;
@@ -224,24 +300,43 @@ impl Replica {
 
     fn finish(&mut self, building: Building) -> Arc<Sealed> {
         self.sealed += 1;
-        let point = Point { vector: self.applied.clone(), digest: self.state.sum.digest() };
         let sealed = Arc::new(Sealed {
             ticket: self.sealed,
-            batch: building.batch,
+            batch: self.overlay.seal(self.sealed),
             applied: Arc::new(building.applied),
             own: building.own,
         });
-        self.pending.push_back((Arc::clone(&sealed), point));
+        self.pending.push_back((Arc::clone(&sealed), self.point()));
         sealed
+    }
+
+    fn point(&self) -> Point {
+        Point {
+            vector: self.applied.clone(),
+            digest: self.state.sum.digest(),
+            erasures: self.state.erasures.digest(),
+            quarantine: self.state.quarantine.digest(),
+        }
     }
 }
 
-/// Cuts the posts of one segment into entries of bounded size.
+/// The place in time by which a record is told from others of its entry.
+pub(super) fn front_of(statement: &Statement) -> crate::id::Front {
+    match statement {
+        Statement::Post(header) => header.front,
+        Statement::Edit(edit) => edit.front,
+        Statement::Redaction(redaction) => redaction.front,
+        // One word a person and emoji in an entry.
+        Statement::Reaction(_) => crate::id::Front::default(),
+    }
+}
+
+/// Cuts the records of one segment into entries of bounded size.
 fn entries_of(posts: Vec<Staged>) -> Vec<Vec<Staged>> {
     let mut entries: Vec<Vec<Staged>> = Vec::new();
     let mut bytes = 0;
     for post in posts {
-        let length = post.body.bytes.len();
+        let length = post.body.as_ref().map_or(0, |body| body.bytes.len());
         match entries.last_mut() {
             Some(last) if last.len() < MAX_ENTRY_RECORDS && bytes + length <= ENTRY_BODY_BYTES => {
                 bytes += length;

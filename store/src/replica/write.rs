@@ -2,15 +2,16 @@
 
 use super::building::Staged;
 use super::place::{read_body, timeline_row};
-use super::{Replica, ReplicaError};
+use super::{CommandError, Replica, ReplicaError};
 use crate::clock::is_ahead;
 use crate::engine::{Direction, View};
+use crate::erasure::Erasure;
 use crate::id::{ConversationId, Front, Identity, MessageId, Millis, SegmentId};
 use crate::name::Name;
-use crate::record::{Body, ContentType, Header, MAX_BODY_BYTES, Record};
-use crate::seal;
+use crate::record::{Access, Body, ContentType, Header, MAX_BODY_BYTES, Record, Role, Statement};
 use crate::tables::{
-    self, BodyKey, ConversationRow, IdentityRow, MessageKey, NameRow, Placed, RowType, TimelineRow,
+    self, ConversationRow, ErasureKey, IdentityRow, MessageKey, NameRow, Placed, RowType,
+    TimelineRow,
 };
 
 /// Records after which a segment is full.
@@ -59,46 +60,9 @@ pub struct Posted {
     pub retried: bool,
 }
 
-/// Why a post is refused. Nothing was changed.
-#[derive(Debug, Clone, thiserror::Error)]
-pub enum PostError {
-    /// There is no such conversation here.
-    #[error("there is no conversation `{0}`")]
-    UnknownConversation(Name),
-    /// The message it answers or whose thread it joins is not here.
-    #[error("there is no message {0} in the conversation")]
-    UnknownMessage(MessageId),
-    /// The body is empty.
-    #[error("the body is empty")]
-    EmptyBody,
-    /// The body is too long.
-    #[error("the body has {0} bytes, at most {MAX_BODY_BYTES} are allowed")]
-    BodyTooLarge(usize),
-    /// The idempotency key is empty or too long.
-    #[error("the idempotency key has {0} bytes, 1 to {MAX_KEY_BYTES} are allowed")]
-    KeyLength(usize),
-    /// The key was used for another message.
-    #[error("the idempotency key was used before, for message {0} with another body")]
-    KeyReused(MessageId),
-    /// Another identity has the same tail: astronomically unlikely unless made on purpose.
-    #[error("the idempotency key collides with that of another message: use another key")]
-    TailTaken,
-    /// The time given lies in the future.
-    #[error("the time given lies in the future")]
-    FutureTime,
-    /// Beyond a refusal.
-    #[error(transparent)]
-    Replica(#[from] ReplicaError),
-}
-
-impl From<crate::engine::EngineError> for PostError {
-    fn from(source: crate::engine::EngineError) -> Self {
-        Self::Replica(source.into())
-    }
-}
-
 impl Replica {
-    /// Creates the conversation called `name`. Returns its id and whether it is new.
+    /// Creates the conversation called `name`, open to the space. Returns its id and whether it
+    /// is new.
     ///
     /// # Errors
     /// When the engine fails.
@@ -106,32 +70,81 @@ impl Replica {
         &mut self,
         name: &Name,
     ) -> Result<(ConversationId, bool), ReplicaError> {
-        let id = ConversationId::of(self.space, name, 0);
-        if self.conversation(id)?.is_some() {
+        if let Some(id) = self.find(name)? {
             return Ok((id, false));
         }
-        self.add_conversation(id, name);
-        self.building.created.push((id, name.clone()));
+        // An erased conversation's id is retired for ever; the name may be used again.
+        let retired = self.incarnations.get(name);
+        let incarnation = retired.map_or(0, |incarnation| incarnation + 1);
+        let id = ConversationId::of(self.space, name, incarnation);
+        self.add_conversation(id, name, incarnation)?;
+        self.building.created.push((id, name.clone(), incarnation));
         Ok((id, true))
     }
 
+    /// The conversation that is called `name` today.
+    pub(super) fn find(&mut self, name: &Name) -> Result<Option<ConversationId>, ReplicaError> {
+        if let Some(id) = self.building.names.get(name) {
+            return Ok(Some(*id));
+        }
+        let row: Option<NameRow> = tables::get(&self.overlay, &(self.space, name.clone()))?;
+        let Some(NameRow { conversation }) = row else { return Ok(None) };
+        self.building.names.insert(name.clone(), conversation);
+        Ok(Some(conversation))
+    }
+
+    /// The conversation that is called `name` today, with its row.
+    pub(super) fn named(
+        &mut self,
+        name: &Name,
+    ) -> Result<(ConversationId, ConversationRow), CommandError> {
+        let unknown = || CommandError::UnknownConversation(name.clone());
+        let id = self.find(name)?.ok_or_else(unknown)?;
+        Ok((id, self.conversation(id)?.ok_or_else(unknown)?))
+    }
+
     /// Adds a conversation's rows and counts; its document is the caller's to write.
-    pub(super) fn add_conversation(&mut self, id: ConversationId, name: &Name) {
-        let sum = self.hasher.row(&id.0, name.as_str().as_bytes());
-        self.state.sum.add(&sum);
-        self.state.conversations += 1;
-        let row = ConversationRow {
+    pub(super) fn add_conversation(
+        &mut self,
+        id: ConversationId,
+        name: &Name,
+        incarnation: u32,
+    ) -> Result<(), ReplicaError> {
+        let cut: Option<Erasure> = tables::get(&self.overlay, &(self.space, ErasureKey::Cut(id)))?;
+        let cut = match cut {
+            Some(Erasure::Cut { up_to, .. }) => Some(up_to),
+            Some(_) | None => None,
+        };
+        let mut row = ConversationRow {
             name: name.clone(),
-            incarnation: 0,
+            incarnation,
             ordinal: 0,
             records: 0,
             record_bytes: 0,
             messages: 0,
             last: None,
-            sum,
+            cut,
+            read: None,
+            access: Access::Open,
+            quarantined: 0,
+            sum: crate::digest::RowSum::default(),
         };
+        let sum = self.hasher.row(NameRow::TABLE, &id.0, name.as_str().as_bytes());
+        row.sum.add(&sum);
+        self.state.sum.add(&sum);
+        self.state.conversations += 1;
         self.building.conversations.insert(id, row);
-        self.put(&(self.space, name.clone()), &NameRow { conversation: id });
+        // Where two incarnations are known, the name means the later one.
+        let named = self.find(name)?;
+        let other = match named {
+            Some(named) => self.conversation(named)?.map(|row| row.incarnation),
+            None => None,
+        };
+        if other.is_none_or(|other| other < incarnation) {
+            self.put(&(self.space, name.clone()), &NameRow { conversation: id });
+            self.building.names.insert(name.clone(), id);
+        }
+        Ok(())
     }
 
     /// Posts a message. The answer may be given to the client when [`Replica::barrier`]'s ticket
@@ -139,23 +152,21 @@ impl Replica {
     ///
     /// # Errors
     /// When the message is refused; then nothing was changed.
-    pub fn post(&mut self, now: Millis, message: NewMessage) -> Result<Posted, PostError> {
+    pub fn post(&mut self, now: Millis, message: NewMessage) -> Result<Posted, CommandError> {
         check(now, &message)?;
-        let id = ConversationId::of(self.space, &message.conversation, 0);
-        let mut row = self
-            .conversation(id)?
-            .ok_or_else(|| PostError::UnknownConversation(message.conversation.clone()))?;
+        let (id, mut row) = self.named(&message.conversation)?;
+        self.permit((id, &row), &message.author, Role::Member)?;
         let key = message.key.clone().unwrap_or_else(|| self.entropy.bytes::<16>().to_vec());
         let identity = Identity::of(id, &message.author, &key);
-        let held = tables::get::<IdentityRow>(&self.overlay, &(id, identity.tail()))?;
-        if let Some(held) = held {
-            let front = held.front(identity).ok_or(PostError::TailTaken)?;
+        let identities = self.identities(id, identity)?;
+        if !identities.placed.is_empty() {
+            let front = identities.front(identity).ok_or(CommandError::TailTaken)?;
             let held = MessageKey { conversation: id, front, identity };
-            return self.retry(held, &message.body);
+            return self.retry(&row, held, &message.body);
         }
         let reply_to = self.referred(id, message.reply_to)?;
         let thread = self.referred(id, message.thread)?;
-        let above = [reply_to, thread].into_iter().flatten().map(|placed| placed.front).max();
+        let above = [&reply_to, &thread].into_iter().flatten().map(Placed::canonical).max();
         let front = match message.placing {
             Placing::Now => self.clock.tick(now, above),
             Placing::At(millis) => self.free_front(id, millis)?,
@@ -170,42 +181,48 @@ impl Replica {
             body: body.reference(),
         };
         let record = Record { identity, header };
-        self.place(now, (id, &mut row), &record, &body)?;
+        self.place(now, (id, &mut row), &record, Some(&body), identities)?;
         let posted = Posted { id: record.id(), retried: false };
-        self.stage(id, row, Staged { record, body });
+        self.building.unannounced.insert((id, identity));
+        let statement = Statement::Post(record.header);
+        self.stage(id, row, Staged { identity, statement, body: Some(body) });
         Ok(posted)
     }
 
-    /// The answer to a post whose identity is held.
-    fn retry(&self, held: MessageKey, body: &[u8]) -> Result<Posted, PostError> {
-        let row = timeline_row(&self.overlay, held)?;
-        let kept = read_body(&self.overlay, held, row.header.body)?;
-        let kept = kept.ok_or_else(|| {
-            let key = Body::key(&BodyKey { message: held, copy: None });
-            seal::damaged(Body::TABLE, &key, "no body where the timeline has a message")
-        })?;
+    /// The answer to a post whose identity is held. Words that are gone cannot be compared.
+    fn retry(
+        &self,
+        row: &ConversationRow,
+        held: MessageKey,
+        body: &[u8],
+    ) -> Result<Posted, CommandError> {
         let id = held.id();
-        if kept.bytes != body {
-            return Err(PostError::KeyReused(id));
+        if !row.has_expired(held.front) {
+            let there = timeline_row(&self.overlay, held)?;
+            let place = (held.identity, held.front);
+            let kept = read_body(&self.overlay, held.conversation, place, there.header.body)?;
+            if kept.is_some_and(|kept| kept.bytes != body) {
+                return Err(CommandError::KeyReused(id));
+            }
         }
         Ok(Posted { id, retried: true })
     }
 
-    /// Where a message stands that a post refers to.
-    fn referred(
+    /// Where a message stands that a command refers to.
+    pub(super) fn referred(
         &self,
         conversation: ConversationId,
         id: Option<MessageId>,
-    ) -> Result<Option<Placed>, PostError> {
+    ) -> Result<Option<Placed>, CommandError> {
         let Some(id) = id else { return Ok(None) };
         let held = tables::get::<IdentityRow>(&self.overlay, &(conversation, id.tail()))?;
-        let placed = held.as_ref().and_then(|row| row.find(id));
-        placed.map(Some).ok_or(PostError::UnknownMessage(id))
+        let placed = held.as_ref().and_then(|row| row.find(id).cloned());
+        placed.map(Some).ok_or(CommandError::UnknownMessage(id))
     }
 
     /// The first place at `millis` behind all messages of that millisecond; where its 65,536
     /// places are used up, the next millisecond's.
-    fn free_front(&self, id: ConversationId, mut millis: Millis) -> Result<Front, PostError> {
+    fn free_front(&self, id: ConversationId, mut millis: Millis) -> Result<Front, CommandError> {
         loop {
             let first = Front { millis, counter: 0 };
             let start = [&id.0[..], &first.to_bytes()].concat();
@@ -223,44 +240,47 @@ impl Replica {
 
     /// Puts a record into the conversation's current segment, to be written when the batch is
     /// sealed.
-    fn stage(&mut self, id: ConversationId, mut row: ConversationRow, staged: Staged) {
+    pub(super) fn stage(&mut self, id: ConversationId, mut row: ConversationRow, staged: Staged) {
         if row.records >= SEGMENT_RECORDS || row.record_bytes >= SEGMENT_BYTES {
+            self.full.insert(SegmentId { conversation: id, ordinal: row.ordinal });
             row.ordinal += 1;
             row.records = 0;
             row.record_bytes = 0;
         }
         row.records += 1;
-        row.record_bytes += record_bytes(&staged.record);
+        row.record_bytes += record_bytes(&staged.statement);
         let segment = SegmentId { conversation: id, ordinal: row.ordinal };
         self.building.conversations.insert(id, row);
-        self.building.bytes += staged.body.bytes.len();
-        self.building.unannounced.insert((id, staged.record.identity));
-        self.building.posts.entry(segment).or_default().push(staged);
+        self.building.bytes += staged.body.as_ref().map_or(0, |body| body.bytes.len());
+        self.building.records.entry(segment).or_default().push(staged);
     }
 }
 
 /// What a record counts against [`SEGMENT_BYTES`].
-pub(super) fn record_bytes(record: &Record) -> u32 {
+pub(super) fn record_bytes(statement: &Statement) -> u32 {
     const KEY: usize = 51;
-    (KEY + record.header.encode().len()) as u32
+    (KEY + statement.encode().len()) as u32
 }
 
-fn check(now: Millis, message: &NewMessage) -> Result<(), PostError> {
-    let length = message.body.len();
-    if length == 0 {
-        return Err(PostError::EmptyBody);
+/// Whether words may be kept.
+pub(super) fn check_body(body: &[u8]) -> Result<(), CommandError> {
+    match body.len() {
+        0 => Err(CommandError::EmptyBody),
+        length if length > MAX_BODY_BYTES => Err(CommandError::BodyTooLarge(length)),
+        _ => Ok(()),
     }
-    if length > MAX_BODY_BYTES {
-        return Err(PostError::BodyTooLarge(length));
-    }
+}
+
+fn check(now: Millis, message: &NewMessage) -> Result<(), CommandError> {
+    check_body(&message.body)?;
     if let Some(key) = &message.key
         && !(1..=MAX_KEY_BYTES).contains(&key.len())
     {
-        return Err(PostError::KeyLength(key.len()));
+        return Err(CommandError::KeyLength(key.len()));
     }
     match message.placing {
         Placing::At(millis) if is_ahead(now, Front { millis, counter: 0 }) => {
-            Err(PostError::FutureTime)
+            Err(CommandError::FutureTime)
         }
         Placing::At(_) | Placing::Now => Ok(()),
     }

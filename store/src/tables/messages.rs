@@ -1,13 +1,13 @@
 //! Rows of messages: what a reader sees, and the words.
 //!
-//! `timeline` and `bodies` have the same keys, so that a page reads both side by side. Invariant:
-//! the order of the keys of a conversation is the order of its messages.
+//! `timeline` and the words that show have the same keys, so that a page reads both side by side.
+//! Invariant: the order of the keys of a conversation is the order of its messages.
 
 use super::RowType;
 use crate::bytes::{DecodeError, Decoder, Encoder};
 use crate::engine::{EngineError, Table};
-use crate::id::{ConversationId, Front, Identity, MessageId};
-use crate::record::{Body, Header, MAX_BODY_BYTES, Record};
+use crate::id::{ConversationId, Front, Identity, MessageId, OriginId};
+use crate::record::{Body, BodyReference, Header, MAX_BODY_BYTES, MessageState, Record};
 use crate::seal;
 
 /// Where a message stands: its id, with the whole identity in place of the half. So two messages
@@ -47,7 +47,9 @@ impl MessageKey {
         [conversation.0, id.0].concat()
     }
 
-    fn to_bytes(self) -> [u8; Self::BYTES] {
+    /// The bytes of the key.
+    #[must_use]
+    pub fn to_bytes(self) -> [u8; Self::BYTES] {
         let mut bytes = [0; Self::BYTES];
         bytes[..16].copy_from_slice(&self.conversation.0);
         bytes[16..24].copy_from_slice(&self.front.to_bytes());
@@ -64,10 +66,12 @@ impl MessageKey {
     }
 }
 
-/// `timeline`: the header of a message, under conversation, front and identity.
+/// `timeline`: a message and what became of it, under conversation, front and identity.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TimelineRow {
-    /// Its header.
+    /// What became of it.
+    pub state: MessageState,
+    /// Its header, as it was posted.
     pub header: Header,
 }
 
@@ -82,10 +86,17 @@ impl TimelineRow {
         read.and_then(|read| decoder.end("key").map(|()| read))
             .map_err(|source| seal::damaged(Self::TABLE, key, source))
     }
+
+    /// The reference of the words that show, were the message visible.
+    #[must_use]
+    pub fn body(&self) -> BodyReference {
+        self.state.body(&self.header)
+    }
 }
 
 impl RowType for TimelineRow {
     const TABLE: Table = Table::Timeline;
+    const VERSION: u8 = 2;
     type Key = MessageKey;
 
     fn key(key: &MessageKey) -> Vec<u8> {
@@ -93,22 +104,80 @@ impl RowType for TimelineRow {
     }
 
     fn encode(&self, encoder: &mut Encoder) {
+        self.state.encode(encoder);
         encoder.raw(&self.header.encode());
     }
 
     fn decode(decoder: &mut Decoder<'_>) -> Result<Self, DecodeError> {
-        Ok(Self { header: Header::decode(decoder.take_rest())? })
+        let state = MessageState::decode(decoder)?;
+        Ok(Self { state, header: Header::decode(decoder.take_rest())? })
     }
 }
 
-/// `bodies`: a body with its salt, keyed like the timeline. A second copy of a message under the
-/// same id (an import of one message in two regions) stands behind the first, with its digest.
+/// `bodies`: a body with its salt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct BodyKey {
-    /// The message.
-    pub message: MessageKey,
-    /// The digest of the body's reference, for all copies but the first to arrive.
-    pub copy: Option<[u8; 16]>,
+pub enum BodyKey {
+    /// The words that show, keyed like the timeline, so that a page reads both side by side.
+    Shown(MessageKey),
+    /// All other words, behind all that show: those of earlier and later edits, of copies, and
+    /// titles.
+    Behind {
+        /// Where they were said.
+        conversation: ConversationId,
+        /// When, as their own record says, so that what expires is one range; titles have the
+        /// greatest front.
+        front: Front,
+        /// The message, or the setting.
+        identity: Identity,
+        /// The digest of their reference.
+        digest: [u8; 16],
+    },
+}
+
+/// What stands in the place of the front in the keys of words that do not show: no message has
+/// it, since it lies in the year 10889.
+const BEHIND_ALL: [u8; 8] = [0xff; 8];
+/// The front of titles.
+const TITLES: Front = Front { millis: crate::id::MAX_MILLIS, counter: u16::MAX };
+
+impl BodyKey {
+    /// The place of a title.
+    #[must_use]
+    pub fn title(conversation: ConversationId, setting: Identity, digest: [u8; 16]) -> Self {
+        Self::Behind { conversation, front: TITLES, identity: setting, digest }
+    }
+
+    /// The place of a body of an entry in quarantine, which nobody could read more of: kept so
+    /// that the entry can be passed on, and tried again.
+    #[must_use]
+    pub fn quarantined(
+        conversation: Option<ConversationId>,
+        (origin, seq): (OriginId, u64),
+        index: usize,
+    ) -> Self {
+        let conversation = conversation.unwrap_or(ConversationId(origin.0));
+        let mut digest = [0; 16];
+        digest[..8].copy_from_slice(&seq.to_be_bytes());
+        digest[8..].copy_from_slice(&(index as u64).to_be_bytes());
+        Self::Behind { conversation, front: TITLES, identity: Identity(origin.0), digest }
+    }
+
+    /// The prefix of the words of `conversation` that do not show.
+    #[must_use]
+    pub fn behind_prefix(conversation: ConversationId) -> Vec<u8> {
+        [&conversation.0[..], &BEHIND_ALL].concat()
+    }
+
+    /// The prefix of the words that do not show of records about `identity` at `front`.
+    #[must_use]
+    pub fn record_prefix(
+        conversation: ConversationId,
+        front: Front,
+        identity: Identity,
+    ) -> Vec<u8> {
+        let prefix = Self::behind_prefix(conversation);
+        [&prefix[..], &front.to_bytes(), &identity.0].concat()
+    }
 }
 
 impl RowType for Body {
@@ -116,8 +185,13 @@ impl RowType for Body {
     type Key = BodyKey;
 
     fn key(key: &BodyKey) -> Vec<u8> {
-        let copy = key.copy.as_ref().map_or(&[][..], |digest| &digest[..]);
-        [&key.message.to_bytes()[..], copy].concat()
+        match key {
+            BodyKey::Shown(message) => message.to_bytes().to_vec(),
+            BodyKey::Behind { conversation, front, identity, digest } => {
+                let prefix = BodyKey::record_prefix(*conversation, *front, *identity);
+                [&prefix[..], digest].concat()
+            }
+        }
     }
 
     fn encode(&self, encoder: &mut Encoder) {

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use axum::response::sse::Event;
 use tokio::sync::broadcast::error::RecvError;
 use tokio::sync::{OwnedSemaphorePermit, broadcast, watch};
-use warbler_store::engine::EngineError;
+use warbler_store::reader::FollowError;
 use warbler_store::replica::Applied;
 use warbler_store::token::Token;
 
@@ -134,7 +134,7 @@ impl Follower {
         let translation = Arc::clone(&self.translation);
         let at = self.at.clone();
         let shown = if translation.reads_for(&applied) {
-            read(move || translation.events(at, &applied)).await
+            read(move || Ok(translation.events(at, &applied)?)).await
         } else {
             translation.events(at, &applied).map_err(|error| error.to_string())
         };
@@ -165,7 +165,7 @@ impl Follower {
 
 /// Reads off the runtime's threads.
 async fn read<T: Send + 'static>(
-    work: impl FnOnce() -> Result<T, EngineError> + Send + 'static,
+    work: impl FnOnce() -> Result<T, FollowError> + Send + 'static,
 ) -> Result<T, String> {
     let done = tokio::task::spawn_blocking(work).await.map_err(|error| error.to_string())?;
     done.map_err(|error| error.to_string())
