@@ -87,17 +87,13 @@ impl StartError {
             Self::Transport(error) => error.hint(),
             Self::Http(error) => error.hint(),
             Self::Store(error) => error.hint(),
-            Self::Engine(EngineError::Locked { .. }) => {
-                Some("end the other process first".to_owned())
+            Self::Engine(error) | Self::Replica { source: ReplicaError::Engine(error), .. } => {
+                error.hint().map(str::to_owned)
             }
-            Self::Engine(EngineError::Damaged(_)) | Self::Replica { .. } => Some(
-                "keep the directory as it is; a node can be set up anew with `warbler init`, and \
-                 takes everything from its peers"
-                    .to_owned(),
-            ),
-            Self::Engine(
-                EngineError::Foreign { .. } | EngineError::Full(_) | EngineError::Failed(_),
-            )
+            Self::Replica { source: ReplicaError::Damaged(why), .. } => {
+                EngineError::Damaged(why.clone()).hint().map(str::to_owned)
+            }
+            Self::Replica { source: ReplicaError::Space { .. }, .. }
             | Self::Cluster(_)
             | Self::Random(_)
             | Self::Thread(_) => None,

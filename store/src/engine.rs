@@ -7,6 +7,7 @@
 
 mod memory;
 mod rocks;
+mod slot;
 
 #[cfg(test)]
 mod contract;
@@ -18,6 +19,7 @@ use std::sync::Arc;
 
 pub use memory::MemoryEngine;
 pub use rocks::RocksEngine;
+pub use slot::EngineSlot;
 
 /// The tables of a node. `tables.rs` says what each holds and how its keys are built.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -203,6 +205,55 @@ pub trait Engine: View + Send + Sync {
 
     /// Bytes of disk the engine's files take, about.
     fn disk_bytes(&self) -> u64;
+
+    /// What room the device has.
+    ///
+    /// # Errors
+    /// When the system does not say.
+    fn room(&self) -> Result<Room, EngineError>;
+
+    /// Makes erased bytes leave the device. When it returns `Ok`, no file holds a value of a row
+    /// within `ranges` that was deleted or overwritten before the call. Keys may stay in files
+    /// that say what lies where. Writes may go on meanwhile; it takes long, and rewrites at least
+    /// the files that hold rows of the ranges, so gather ranges before calling.
+    ///
+    /// # Errors
+    /// [`EngineError::Busy`] if after half a minute a view or scan from before is still open: then
+    /// the bytes are still there, and the call must be repeated. Any other error likewise.
+    fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError>;
+
+    /// Reads every row of every file, past all caches of the engine's own, and returns the damage
+    /// found, a sentence each that names table and file. Calls `go_on` with its progress now and
+    /// then; when that answers false, it returns what it found so far. Slow: do not hold back a
+    /// writer for it.
+    ///
+    /// # Errors
+    /// When reading fails for another reason than damage.
+    fn check_files(
+        &self,
+        go_on: &mut dyn FnMut(CheckProgress) -> bool,
+    ) -> Result<Vec<String>, EngineError>;
+}
+
+/// The keys of a table from one to before another.
+pub type KeyRange = (Table, Vec<u8>, Vec<u8>);
+
+/// Room on a device.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Room {
+    /// Bytes it has in all; `u64::MAX` if there is no limit.
+    pub total_bytes: u64,
+    /// Bytes that can still be written.
+    pub free_bytes: u64,
+}
+
+/// How far [`Engine::check_files`] has come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CheckProgress {
+    /// The table being read, in the order of [`Table::ALL`].
+    pub table: Table,
+    /// Bytes of keys and values read so far.
+    pub bytes: u64,
 }
 
 /// An engine that several owners share.
@@ -231,7 +282,31 @@ pub enum EngineError {
     /// No room is left on the device.
     #[error("no space left on the device: {0}")]
     Full(String),
+    /// It is not done yet, because somebody holds what it would change. Ask again.
+    #[error("the storage engine is busy: {0}")]
+    Busy(String),
+    /// The engine is closed for a moment, after a failure.
+    #[error("the store is being opened again after a failure")]
+    Reopening,
     /// Any other failure of the engine, in its own words.
     #[error("the storage engine failed: {0}")]
     Failed(String),
+}
+
+impl EngineError {
+    /// What to do now, if there is something to say.
+    #[must_use]
+    pub fn hint(&self) -> Option<&'static str> {
+        match self {
+            Self::Locked { .. } => Some("end the other process first"),
+            Self::Foreign { .. } => Some("name another directory; nothing in this one was changed"),
+            Self::Damaged(_) => Some(
+                "keep the directory as it is; a node can be set up anew with `warbler init`, and \
+                 takes everything from its peers",
+            ),
+            Self::Full(_) => Some("make room on the device; nothing acknowledged is lost"),
+            Self::Busy(_) | Self::Reopening => Some("try again in a moment"),
+            Self::Failed(_) => None,
+        }
+    }
 }

@@ -35,7 +35,7 @@ impl OpenError {
             Self::OtherNode { .. } => {
                 Some("bring back the key that belongs to this store".to_owned())
             }
-            Self::Engine(_) => None,
+            Self::Engine(error) => error.hint().map(str::to_owned),
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::engine::{Direction, EngineError, Row, Rows, SharedEngine, Table, View};
+use crate::engine::{Direction, EngineError, EngineSlot, Row, Rows, Table, View};
 use crate::id::{ConversationId, Front, Identity, MessageId, OriginId, SpaceId};
 use crate::name::Name;
 use crate::record::{Access, Body, Message};
@@ -28,7 +28,7 @@ pub use people::{Member, Settings, Unread};
 /// Reads a space. Cheap to clone.
 #[derive(Clone)]
 pub struct Reader {
-    engine: SharedEngine,
+    engine: EngineSlot,
     space: SpaceId,
 }
 
@@ -85,10 +85,10 @@ pub enum ReadError {
 }
 
 impl Reader {
-    /// A reader of `space`.
+    /// A reader of `space`, from an engine or from the slot where the node keeps its engine.
     #[must_use]
-    pub fn new(engine: SharedEngine, space: SpaceId) -> Self {
-        Self { engine, space }
+    pub fn new(engine: impl Into<EngineSlot>, space: SpaceId) -> Self {
+        Self { engine: engine.into(), space }
     }
 
     /// Reads a page of at most `limit` messages, and those that share the id of the last.
@@ -96,7 +96,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn page(&self, name: &Name, range: Range, limit: usize) -> Result<Page, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let view = &*view;
         let (id, _) = self.lookup(view, name)?;
         let end = tables::behind(&id.0);
@@ -135,7 +136,8 @@ impl Reader {
         after: Option<MessageId>,
         limit: usize,
     ) -> Result<Option<Page>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let view = &*view;
         let (id, _) = self.lookup(view, name)?;
         let Some(root) = place_of(view, id, root)? else { return Ok(None) };
@@ -166,7 +168,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn message(&self, name: &Name, id: MessageId) -> Result<Option<Message>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let (conversation, row) = self.lookup(&*view, name)?;
         let key = place_of(&*view, conversation, id)?;
         let Some(key) = key.filter(|key| !row.has_expired(key.front)) else { return Ok(None) };
@@ -183,7 +186,7 @@ impl Reader {
         identity: crate::id::Identity,
     ) -> Result<Option<MessageId>, EngineError> {
         let key = (conversation, identity.tail());
-        let row = tables::get::<tables::IdentityRow>(&*self.engine, &key)?;
+        let row = tables::get::<tables::IdentityRow>(&*self.engine.current()?, &key)?;
         let front = row.and_then(|row| row.front(identity));
         Ok(front.map(|front| MessageId::new(front, identity)))
     }
@@ -193,7 +196,7 @@ impl Reader {
     /// # Errors
     /// When it is unknown, the engine fails or a row is damaged.
     pub fn conversation(&self, name: &Name) -> Result<Conversation, ReadError> {
-        let (id, row) = self.lookup(&*self.engine, name)?;
+        let (id, row) = self.lookup(&*self.engine.current()?, name)?;
         Ok(listed(id, row))
     }
 
@@ -202,7 +205,7 @@ impl Reader {
     /// # Errors
     /// When the engine fails or the row is damaged.
     pub fn name_of(&self, id: ConversationId) -> Result<Option<Name>, EngineError> {
-        Ok(tables::get::<ConversationRow>(&*self.engine, &id)?.map(|row| row.name))
+        Ok(tables::get::<ConversationRow>(&*self.engine.current()?, &id)?.map(|row| row.name))
     }
 
     /// Lists at most `limit` conversations by name, those after `after`.
@@ -214,7 +217,8 @@ impl Reader {
         after: Option<&Name>,
         limit: usize,
     ) -> Result<Vec<Conversation>, EngineError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let prefix = NameRow::prefix(self.space);
         let start = match after {
             Some(name) => [&NameRow::key(&(self.space, name.clone()))[..], &[0]].concat(),
@@ -247,7 +251,7 @@ impl Reader {
     /// # Errors
     /// When the engine fails or a row is damaged.
     pub fn origins(&self) -> Result<BTreeMap<OriginId, OriginRow>, EngineError> {
-        read_origins(&*self.engine, self.space)
+        read_origins(&*self.engine.current()?, self.space)
     }
 
     fn lookup(

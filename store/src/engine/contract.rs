@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use super::{Batch, Direction, Engine, EngineError, MemoryEngine, RocksEngine, Row, Table, View};
 
 /// Greater than every key used here.
-const END: &[u8] = &[0xff; 64];
+pub(super) const END: &[u8] = &[0xff; 64];
 
 /// A disk, which outlives the engines opened on it.
 trait Disk: Sized {
@@ -97,6 +97,10 @@ contract! {
     what_was_persisted_survives_a_restart
     a_large_batch_survives_a_restart_as_a_whole
     a_store_takes_some_of_the_disk
+    a_purge_changes_nothing_that_can_be_read
+    a_purge_of_nothing_is_done_at_once
+    a_sound_store_has_no_damage_to_report
+    writing_takes_room
 }
 
 fn put(engine: &dyn Engine, table: Table, key: &[u8], value: &[u8]) {
@@ -441,6 +445,69 @@ fn a_store_takes_some_of_the_disk<D: Disk>() {
     put(&engine, Table::Log, b"a", &[7; 2 << 20]);
     // RocksDB removes some hundred kilobytes of its own after it was created.
     assert!(engine.disk_bytes() >= before + (1 << 20));
+}
+
+fn a_purge_changes_nothing_that_can_be_read<D: Disk>() {
+    let disk = D::new();
+    let (engine, all) = with_prefixes(&disk, Table::Bodies);
+    for key in &all {
+        put(&engine, Table::Timeline, key, b"untouched");
+    }
+    let mut batch = Batch::default();
+    batch.delete(Table::Bodies, all[3].clone());
+    batch.put(Table::Bodies, all[4].clone(), b"new".to_vec());
+    engine.persist(&batch).expect("the batch is persisted");
+    let read =
+        |view: &dyn View| Table::ALL.map(|table| scan(view, table, b"", END, Direction::Forward));
+    let before = read(&engine);
+    let ranges = [
+        (Table::Bodies, all[2].clone(), all[6].clone()),
+        (Table::Bodies, all[4].clone(), END.to_vec()),
+        (Table::Bodies, all[5].clone(), all[1].clone()),
+        (Table::Erasures, vec![], END.to_vec()),
+    ];
+    engine.purge(&ranges).expect("purged");
+    assert_eq!(read(&engine), before);
+    engine.purge(&ranges).expect("purged again");
+
+    let engine = disk.restart(engine);
+    assert_eq!(read(&engine), before);
+    put(&engine, Table::Bodies, &all[3], b"back");
+    assert_eq!(get(&engine, Table::Bodies, &all[3]), Some(b"back".to_vec()));
+}
+
+fn a_purge_of_nothing_is_done_at_once<D: Disk>() {
+    let disk = D::new();
+    let engine = disk.open();
+    put(&engine, Table::Bodies, b"a", b"1");
+    let _view = engine.view();
+    put(&engine, Table::Bodies, b"a", b"2");
+    engine.purge(&[]).expect("nothing to do");
+}
+
+fn a_sound_store_has_no_damage_to_report<D: Disk>() {
+    let disk = D::new();
+    let (engine, _) = with_prefixes(&disk, Table::Log);
+    put(&engine, Table::Meta, b"a", b"1");
+    let mut reports = Vec::new();
+    let damage = engine.check_files(&mut |progress| {
+        reports.push(progress.bytes);
+        true
+    });
+    assert_eq!(damage.expect("read"), [""; 0]);
+    assert!(reports.is_sorted() && reports.last().is_some_and(|bytes| *bytes > 0), "{reports:?}");
+}
+
+fn writing_takes_room<D: Disk>() {
+    let disk = D::new();
+    let engine = disk.open();
+    let before = engine.room().expect("told");
+    put(&engine, Table::Log, b"a", &[7; 2 << 20]);
+    let after = engine.room().expect("told");
+    assert_eq!(after.total_bytes, before.total_bytes);
+    assert!(after.free_bytes <= after.total_bytes);
+    // Others write to the same device, so a disk can only be asked whether it has any.
+    assert!(after.free_bytes > 0);
 }
 
 /// The plainest engine there is.

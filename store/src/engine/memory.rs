@@ -5,11 +5,13 @@
 //! random numbers: a run that repeats its calls repeats its bytes.
 //! Invariant: a batch is in a state of the disk as a whole or not at all, whatever fault is on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Bound;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use super::{Batch, Direction, Engine, EngineError, Row, Rows, Table, View};
+use super::{
+    Batch, CheckProgress, Direction, Engine, EngineError, KeyRange, Room, Row, Rows, Table, View,
+};
 
 /// A handle to a disk in memory. Clones are handles to the same disk, so that a simulator can keep
 /// one while a replica uses another, and crash it under the replica's feet.
@@ -71,6 +73,14 @@ impl MemoryEngine {
         self.disk().flip_bit(table, key, bit)
     }
 
+    /// How many keys from `start` to before `end` have an old value on the disk: one that was
+    /// deleted or overwritten and not purged since. A disk that is looked at byte by byte shows it.
+    #[must_use]
+    pub fn remains(&self, table: Table, start: &[u8], end: &[u8]) -> usize {
+        let bounds = (Bound::Included(start), Bound::Excluded(end.max(start)));
+        self.disk().remains[table as usize].range::<[u8], _>(bounds).count()
+    }
+
     /// An independent copy of what is visible now: a cloned disk, or a backup to restore later.
     /// All of it is durable and no fault is on.
     #[must_use]
@@ -114,6 +124,28 @@ impl Engine for MemoryEngine {
     fn disk_bytes(&self) -> u64 {
         self.disk().visible.bytes
     }
+
+    fn room(&self) -> Result<Room, EngineError> {
+        Ok(self.disk().room())
+    }
+
+    fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        self.disk().purge(ranges)
+    }
+
+    /// Finds nothing: a value with a flipped bit is read like any other, and refused above.
+    fn check_files(
+        &self,
+        go_on: &mut dyn FnMut(CheckProgress) -> bool,
+    ) -> Result<Vec<String>, EngineError> {
+        for table in Table::ALL {
+            let bytes = self.disk_bytes();
+            if !go_on(CheckProgress { table, bytes }) {
+                break;
+            }
+        }
+        Ok(Vec::new())
+    }
 }
 
 /// What is stored, and which faults are on.
@@ -130,6 +162,8 @@ struct Disk {
     lies: bool,
     tear: Option<bool>,
     limit: Option<u64>,
+    /// Keys with an old value that was not purged, by table.
+    remains: [BTreeSet<Arc<[u8]>>; Table::ALL.len()],
 }
 
 impl Disk {
@@ -155,14 +189,33 @@ impl Disk {
         } else {
             self.durable = None;
         }
-        self.visible.apply(batch);
+        let remains = &mut self.remains;
+        self.visible.apply(batch, |table, key| {
+            remains[table as usize].insert(key);
+        });
         Ok(())
+    }
+
+    fn purge(&mut self, ranges: &[KeyRange]) -> Result<(), EngineError> {
+        if let Some(error) = &self.refuses {
+            return Err(error.clone());
+        }
+        for (table, start, end) in ranges {
+            let is_inside = |key: &[u8]| (start.as_slice()..end.as_slice()).contains(&key);
+            self.remains[*table as usize].retain(|key| !is_inside(key));
+        }
+        Ok(())
+    }
+
+    fn room(&self) -> Room {
+        let total_bytes = self.limit.unwrap_or(u64::MAX);
+        Room { total_bytes, free_bytes: total_bytes.saturating_sub(self.visible.bytes) }
     }
 
     fn tear(&mut self, batch: &Batch, keep: bool) -> EngineError {
         if keep {
             let mut survived = self.visible.clone();
-            survived.apply(batch);
+            survived.apply(batch, |_, _| ());
             self.survived = Some(survived);
         }
         EngineError::Failed("the write was torn".to_owned())
@@ -222,28 +275,37 @@ struct Tables {
 }
 
 impl Tables {
-    fn apply(&mut self, batch: &Batch) {
+    /// Tells `replaced` the keys whose old values are no longer visible.
+    fn apply(&mut self, batch: &Batch, mut replaced: impl FnMut(Table, Arc<[u8]>)) {
         for (table, key, value) in batch.iter() {
-            match value {
+            let had_another = match value {
                 Some(value) => self.put(table, key, value),
                 None => self.delete(table, key),
+            };
+            if had_another {
+                replaced(table, key.into());
             }
         }
     }
 
-    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) {
+    /// Whether there was an old value.
+    fn put(&mut self, table: Table, key: &[u8], value: &[u8]) -> bool {
         let old = Arc::make_mut(&mut self.sorted[table as usize]).insert(key.into(), value.into());
         self.bytes += count(value.len());
-        match old {
+        match &old {
             Some(old) => self.bytes -= count(old.len()),
             None => self.bytes += count(key.len()),
         }
+        old.is_some()
     }
 
-    fn delete(&mut self, table: Table, key: &[u8]) {
-        if let Some(old) = Arc::make_mut(&mut self.sorted[table as usize]).remove(key) {
+    /// Whether there was an old value.
+    fn delete(&mut self, table: Table, key: &[u8]) -> bool {
+        let old = Arc::make_mut(&mut self.sorted[table as usize]).remove(key);
+        if let Some(old) = &old {
             self.bytes -= count(key.len() + old.len());
         }
+        old.is_some()
     }
 
     fn flip_bit(&mut self, table: Table, key: &[u8], bit: usize) -> bool {
@@ -324,224 +386,4 @@ fn count(length: usize) -> u64 {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn batch(key: &[u8], value: &[u8]) -> Batch {
-        let mut batch = Batch::default();
-        batch.put(Table::Log, key.to_vec(), value.to_vec());
-        batch
-    }
-
-    fn value(view: &dyn View, key: &[u8]) -> Option<Vec<u8>> {
-        view.get(Table::Log, key).expect("memory can be read")
-    }
-
-    #[test]
-    fn a_lying_disk_shows_a_batch_and_forgets_it_at_the_crash() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", b"1")).expect("honest");
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", b"2")).expect("a lie");
-        engine.persist(&batch(b"b", b"2")).expect("a lie");
-        assert_eq!(value(&engine, b"a"), Some(b"2".to_vec()));
-
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-        assert_eq!(value(&engine, b"b"), None);
-        assert_eq!(engine.disk_bytes(), 2);
-    }
-
-    #[test]
-    fn a_disk_that_stops_lying_makes_earlier_lies_true_with_the_next_batch() {
-        let engine = MemoryEngine::new();
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", b"1")).expect("a lie");
-        engine.lose_flushes(false);
-        engine.persist(&batch(b"b", b"1")).expect("honest");
-
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-        assert_eq!(value(&engine, b"b"), Some(b"1".to_vec()));
-    }
-
-    #[test]
-    fn a_lying_disk_forgets_nothing_when_it_is_reopened_with_the_power_on() {
-        let engine = MemoryEngine::new();
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", b"1")).expect("a lie");
-
-        engine.reopen();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), None);
-    }
-
-    #[test]
-    fn a_torn_batch_that_is_kept_shows_as_a_whole_after_the_crash_and_not_before() {
-        let engine = MemoryEngine::new();
-        let mut torn = batch(b"a", b"1");
-        torn.put(Table::Meta, b"b".to_vec(), b"1".to_vec());
-        engine.tear_next(true);
-        engine.persist(&torn).expect_err("torn");
-        assert_eq!(value(&engine, b"a"), None);
-
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-        let other = engine.get(Table::Meta, b"b").expect("memory can be read");
-        assert_eq!(other, Some(b"1".to_vec()));
-    }
-
-    #[test]
-    fn a_torn_batch_that_is_kept_takes_along_everything_before_it() {
-        let engine = MemoryEngine::new();
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", b"1")).expect("a lie");
-        engine.tear_next(true);
-        engine.persist(&batch(b"b", b"1")).expect_err("torn");
-
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-        assert_eq!(value(&engine, b"b"), Some(b"1".to_vec()));
-    }
-
-    #[test]
-    fn a_torn_batch_that_is_not_kept_leaves_nothing() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", b"1")).expect("honest");
-        engine.tear_next(false);
-        engine.persist(&batch(b"a", b"2")).expect_err("torn");
-
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(b"1".to_vec()));
-    }
-
-    /// The write path relies on it: after a failure all later batches must fail as well, or a
-    /// batch would be durable without the one it rests on.
-    #[test]
-    fn after_a_failed_write_every_batch_is_refused_until_the_disk_is_reopened() {
-        let engine = MemoryEngine::new();
-        engine.tear_next(false);
-        engine.persist(&batch(b"a", b"1")).expect_err("torn");
-        engine.persist(&batch(b"b", b"1")).expect_err("still shut");
-        engine.persist(&Batch::default()).expect_err("still shut");
-
-        engine.reopen();
-        engine.persist(&batch(b"b", b"1")).expect("open again");
-        assert_eq!(value(&engine, b"a"), None);
-    }
-
-    #[test]
-    fn a_crash_disarms_a_tear_that_has_not_happened() {
-        let engine = MemoryEngine::new();
-        engine.tear_next(false);
-        engine.persist(&Batch::default()).expect("nothing to write");
-        engine.crash();
-        engine.persist(&batch(b"a", b"1")).expect("disarmed");
-    }
-
-    #[test]
-    fn a_full_disk_writes_nothing_and_says_so() {
-        let engine = MemoryEngine::new();
-        engine.fill_up(Some(4));
-        engine.persist(&batch(b"a", b"123")).expect("just fits");
-        let error = engine.persist(&batch(b"b", b"")).expect_err("full");
-        assert!(matches!(error, EngineError::Full(_)), "{error}");
-        assert_eq!(value(&engine, b"b"), None);
-
-        engine.fill_up(None);
-        engine.reopen();
-        engine.persist(&batch(b"b", b"")).expect("room again");
-    }
-
-    #[test]
-    fn space_comes_back_when_rows_are_overwritten_or_deleted() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", b"12345")).expect("honest");
-        engine.persist(&batch(b"a", b"1")).expect("honest");
-        assert_eq!(engine.disk_bytes(), 2);
-
-        let mut delete = Batch::default();
-        delete.delete(Table::Log, b"a".to_vec());
-        delete.delete(Table::Log, b"never there".to_vec());
-        engine.persist(&delete).expect("honest");
-        assert_eq!(engine.disk_bytes(), 0);
-    }
-
-    #[test]
-    fn a_flipped_bit_damages_one_value_for_good_and_no_earlier_view() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", &[0, 0])).expect("honest");
-        let before = engine.view();
-
-        assert!(engine.flip_bit(Table::Log, b"a", 9));
-        assert_eq!(value(&engine, b"a"), Some(vec![0, 2]));
-        assert_eq!(value(&*before, b"a"), Some(vec![0, 0]));
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(vec![0, 2]));
-    }
-
-    #[test]
-    fn a_bit_flips_also_in_what_only_a_crash_will_show() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", &[0])).expect("honest");
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", &[4])).expect("a lie");
-
-        assert!(engine.flip_bit(Table::Log, b"a", 0));
-        assert_eq!(value(&engine, b"a"), Some(vec![5]));
-        engine.crash();
-        assert_eq!(value(&engine, b"a"), Some(vec![1]));
-    }
-
-    #[test]
-    fn a_bit_of_nothing_cannot_be_flipped() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"empty", b"")).expect("honest");
-        assert!(!engine.flip_bit(Table::Log, b"empty", 0));
-        assert!(!engine.flip_bit(Table::Log, b"absent", 0));
-        assert!(!engine.flip_bit(Table::Meta, b"empty", 0));
-    }
-
-    #[test]
-    fn a_copy_and_its_original_go_separate_ways() {
-        let engine = MemoryEngine::new();
-        engine.lose_flushes(true);
-        engine.persist(&batch(b"a", b"1")).expect("a lie");
-        let backup = engine.copy();
-        engine.persist(&batch(b"a", b"2")).expect("a lie");
-        backup.persist(&batch(b"b", b"1")).expect("honest");
-
-        backup.crash();
-        assert_eq!(value(&backup, b"a"), Some(b"1".to_vec()));
-        assert_eq!(value(&backup, b"b"), Some(b"1".to_vec()));
-        assert_eq!(value(&engine, b"a"), Some(b"2".to_vec()));
-        assert_eq!(value(&engine, b"b"), None);
-    }
-
-    #[test]
-    fn a_clone_is_a_handle_to_the_same_disk() {
-        let engine = MemoryEngine::new();
-        let handle = engine.clone();
-        engine.persist(&batch(b"a", b"1")).expect("honest");
-        assert_eq!(value(&handle, b"a"), Some(b"1".to_vec()));
-    }
-
-    /// The simulator runs thousands of batches a second: a copy of the table for each would make
-    /// it quadratic.
-    #[test]
-    fn a_table_is_copied_only_while_a_view_holds_it() {
-        let engine = MemoryEngine::new();
-        engine.persist(&batch(b"a", b"1")).expect("honest");
-        let address = |engine: &MemoryEngine| Arc::as_ptr(&engine.disk().visible.sorted[0]);
-
-        let first = address(&engine);
-        engine.persist(&batch(b"b", b"1")).expect("honest");
-        assert_eq!(address(&engine), first);
-
-        let view = engine.view();
-        engine.persist(&batch(b"c", b"1")).expect("honest");
-        assert_ne!(address(&engine), first);
-        assert_eq!(value(&*view, b"c"), None);
-    }
-}
+mod tests;

@@ -50,7 +50,8 @@ impl Reader {
         until: &VersionVector,
         limit: usize,
     ) -> Result<Vec<Applied>, FollowError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let mut applied = Vec::new();
         let mut count = 0;
         for entry in LogWalk::between(&*view, self.space, from, until)? {

@@ -27,7 +27,8 @@ impl Reader {
         name: &Name,
         id: MessageId,
     ) -> Result<Option<(Vec<u8>, Vec<Revised>)>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let (conversation, row) = self.lookup(&*view, name)?;
         let place = place_of(&*view, conversation, id)?;
         let Some(place) = place.filter(|place| !row.has_expired(place.front)) else {
@@ -61,7 +62,8 @@ impl Reader {
         id: MessageId,
         limit: usize,
     ) -> Result<Vec<(Name, Name)>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let (conversation, _) = self.lookup(&*view, name)?;
         let Some(place) = place_of(&*view, conversation, id)? else { return Ok(Vec::new()) };
         let prefix = ReactionRow::prefix(conversation, place.identity);

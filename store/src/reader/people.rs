@@ -48,7 +48,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn members(&self, name: &Name) -> Result<Vec<Member>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let (id, _) = self.lookup(&*view, name)?;
         let prefix = SettingRow::prefix(id, Some(SettingKind::Member));
         let mut members = Vec::new();
@@ -66,7 +67,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn role(&self, name: &Name, user: &Name) -> Result<Option<Role>, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let (id, _) = self.lookup(&*view, name)?;
         let row: Option<SettingRow> = tables::get(&*view, &(id, SettingKey::of_member(id, user)))?;
         Ok(match row.as_ref().and_then(value_of) {
@@ -80,7 +82,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn settings(&self, name: &Name) -> Result<Settings, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let view = &*view;
         let (id, row) = self.lookup(view, name)?;
         let mut settings = Settings::default();
@@ -120,7 +123,8 @@ impl Reader {
     /// # Errors
     /// When the engine fails or a row is damaged.
     pub fn inbox(&self, user: &Name) -> Result<Vec<Conversation>, EngineError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let mut inbox = Vec::new();
         let prefix = MembershipRow::prefix(self.space, user);
         for row in tables::rows::<MembershipRow, _>(&*view, &prefix) {
@@ -138,7 +142,8 @@ impl Reader {
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
     pub fn unread(&self, name: &Name, user: &Name, limit: usize) -> Result<Unread, ReadError> {
-        let view = self.engine.view();
+        let engine = self.engine.current()?;
+        let view = engine.view();
         let view = &*view;
         let (id, _) = self.lookup(view, name)?;
         let marker: Option<MarkerRow> = tables::get(view, &(id, user.clone()))?;
