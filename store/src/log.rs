@@ -119,6 +119,9 @@ pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
     Entry::decode(&entry.bytes).map_err(|source| damaged(space, entry, source))
 }
 
+/// What the records of an entry say, with their identities.
+pub type Statements = Vec<(Identity, Statement)>;
+
 /// The statements of an entry that changed a segment, with their identities, in its order; none
 /// of any other entry.
 ///
@@ -127,7 +130,7 @@ pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
 pub fn statements(
     space: SpaceId,
     entry: &LogEntry,
-) -> Result<Option<(ConversationId, Vec<(Identity, Statement)>)>, EngineError> {
+) -> Result<Option<(ConversationId, Statements)>, EngineError> {
     let Entry { depth, kind, .. } = decoded(space, entry)?;
     let EntryKind::Segment { conversation, change, .. } = kind else { return Ok(None) };
     let (change, _) = Change::decode(&change).map_err(|source| damaged(space, entry, source))?;

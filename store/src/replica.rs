@@ -21,6 +21,7 @@
 mod apply;
 mod building;
 mod deeds;
+mod directory;
 mod documents;
 mod erase;
 mod maintain;
@@ -47,6 +48,7 @@ pub use seal::Sealed;
 pub use write::{MAX_KEY_BYTES, NewMessage, Placing, Posted};
 
 use self::building::Building;
+use self::directory::Directory;
 use self::documents::Documents;
 use crate::clock::HybridClock;
 use crate::digest::RowHasher;
@@ -150,6 +152,7 @@ pub struct Replica {
     /// What the last own entry had seen, itself included.
     seen: VersionVector,
     documents: Documents,
+    directory: Directory,
     building: Building,
     /// Authors whose words were erased, up to a place in time.
     erased_authors: BTreeMap<Name, Front>,
@@ -207,6 +210,7 @@ impl Replica {
             depth,
             seen: VersionVector::default(),
             documents: Documents::new(document_cache_bytes),
+            directory: Directory::new(document_cache_bytes),
             writer,
             building: Building::default(),
             erased_authors: BTreeMap::new(),

@@ -395,7 +395,7 @@ impl Replica {
                     let record = Record { identity, header };
                     self.apply_post(now, (id, &mut row), record, body, &mut applied)?;
                 }
-                deed => {
+                deed @ (Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
                     let changed = self.take_deed((id, &mut row), rank, &deed, body)?;
                     applied.changed.extend(changed.map(|message| (id, message)));

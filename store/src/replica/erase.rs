@@ -201,7 +201,7 @@ impl Replica {
             self.delete::<NameRow>(&key);
         }
         self.building.conversations.remove(&id);
-        self.building.names.remove(name);
+        self.directory.forget(name, id);
         self.delete::<ConversationRow>(&id);
         Ok(())
     }

@@ -287,6 +287,7 @@ impl Replica {
     fn write_rows(&mut self) {
         for (id, row) in std::mem::take(&mut self.building.conversations) {
             self.put(&id, &row);
+            self.directory.keep(id, row);
         }
         for origin in std::mem::take(&mut self.building.origins) {
             if let Some(row) = self.origins.get(&origin).cloned() {
