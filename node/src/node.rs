@@ -24,7 +24,7 @@ use crate::committer::Committer;
 use crate::config::{Cluster, ClusterNode, ClusterSpace, ConfigError, OwnEntryError};
 use crate::data_directory::DataDirectory;
 use crate::http::{self, HttpError, HttpServer};
-use crate::space::{MAILBOX, Space, SpaceThread, ThreadInput, Wiring};
+use crate::space::{Forgetting, MAILBOX, Space, SpaceThread, ThreadInput, Wiring};
 use crate::transport::{OurSide, PeerEvent, Transport, TransportError};
 
 /// Memory for open documents, a space: 64 MiB.
@@ -264,13 +264,13 @@ impl Starting<'_> {
         let id = self.space.id;
         let replicator = Replicator::new(replica, roster(self.cluster, self.space));
         let (inputs, mailbox) = sync_channel(MAILBOX);
-        let published = Space::follower_channel();
+        let (published, forgetting) = (Space::follower_channel(), Forgetting::default());
         let (progress, shown) = watch::channel(SpaceThread::first_progress(&replicator));
         let space = Space::new(
             (self.space.name.clone(), self.space.regions.clone()),
             Reader::new(Arc::clone(self.engine), id),
             inputs.clone(),
-            published.clone(),
+            (published.clone(), forgetting.clone()),
             shown,
         );
         let (sender, closer) = (Arc::clone(self.transport), Arc::clone(self.transport));
@@ -279,6 +279,7 @@ impl Starting<'_> {
             committer: self.committer.clone(),
             inputs,
             published,
+            forgetting,
             progress,
             send: Box::new(move |peer, frame| {
                 if let Some(transport) = sender.get() {

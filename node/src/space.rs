@@ -3,6 +3,7 @@
 //!
 //! Knows no HTTP and no QUIC. Invariant: what is published or answered is durable.
 
+mod published;
 mod thread;
 
 use std::sync::Arc;
@@ -13,8 +14,9 @@ use warbler_replication::replicator::{Command, Outcome, PeerProgress};
 use warbler_store::id::SpaceId;
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
-use warbler_store::replica::{Applied, Counts, Point};
+use warbler_store::replica::{Counts, Point};
 
+pub(crate) use published::{Forgetting, Published};
 pub(crate) use thread::{SpaceThread, ThreadInput, Wiring};
 
 /// How many inputs may wait for a replica thread before clients are told to come again.
@@ -58,7 +60,8 @@ struct Shared {
     regions: Vec<Name>,
     reader: Reader,
     inputs: SyncSender<ThreadInput>,
-    published: broadcast::Sender<Arc<Vec<Applied>>>,
+    published: broadcast::Sender<Published>,
+    forgetting: Forgetting,
     progress: watch::Receiver<Progress>,
 }
 
@@ -67,16 +70,16 @@ impl Space {
         (name, regions): (Name, Vec<Name>),
         reader: Reader,
         inputs: SyncSender<ThreadInput>,
-        published: broadcast::Sender<Arc<Vec<Applied>>>,
+        (published, forgetting): (broadcast::Sender<Published>, Forgetting),
         progress: watch::Receiver<Progress>,
     ) -> Self {
         let id = SpaceId::of(&name);
-        let shared = Shared { name, id, regions, reader, inputs, published, progress };
+        let shared = Shared { name, id, regions, reader, inputs, published, forgetting, progress };
         Self { shared: Arc::new(shared) }
     }
 
     /// The channel that followers listen on.
-    pub(crate) fn follower_channel() -> broadcast::Sender<Arc<Vec<Applied>>> {
+    pub(crate) fn follower_channel() -> broadcast::Sender<Published> {
         broadcast::Sender::new(FOLLOWER_BATCHES)
     }
 
@@ -111,9 +114,13 @@ impl Space {
     }
 
     /// What becomes durable from now on, batch by batch.
-    #[must_use]
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Vec<Applied>>> {
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Published> {
         self.shared.published.subscribe()
+    }
+
+    /// How often words that followers were shown, or are about to be, have changed or gone.
+    pub(crate) fn forgetting(&self) -> &Forgetting {
+        &self.shared.forgetting
     }
 
     /// Carries out a command, and waits until its outcome is durable.

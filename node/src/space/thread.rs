@@ -13,12 +13,12 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{broadcast, mpsc, oneshot, watch};
 use warbler_replication::replicator::{Command, CommandId, Now, Outcome, Output, Replicator};
 use warbler_store::engine::EngineError;
-use warbler_store::id::{Millis, NodeId};
+use warbler_store::id::{Digest, Millis, NodeId};
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
-use warbler_store::replica::{Applied, Sealed};
+use warbler_store::replica::Sealed;
 
-use super::Progress;
+use super::{Forgetting, Progress, Published};
 use crate::committer::{Committer, Job};
 
 /// Inputs taken in before a batch is ended, so that a flood cannot hold back its own answers.
@@ -61,7 +61,9 @@ pub(crate) struct Wiring {
     /// The thread's own mailbox, for the committer's answers.
     pub(crate) inputs: SyncSender<ThreadInput>,
     /// Followers.
-    pub(crate) published: broadcast::Sender<Arc<Vec<Applied>>>,
+    pub(crate) published: broadcast::Sender<Published>,
+    /// Tells followers that words they hold are old.
+    pub(crate) forgetting: Forgetting,
     /// The status page.
     pub(crate) progress: watch::Sender<Progress>,
     /// Sends a frame to a peer; never blocks.
@@ -80,6 +82,8 @@ pub(crate) struct SpaceThread {
     answers: BTreeMap<CommandId, oneshot::Sender<Outcome>>,
     last_command: u64,
     begun: Instant,
+    /// The digest of the erasure table when something was published last.
+    erasures: Digest,
     alarms: VecDeque<String>,
     flushing: bool,
     stopping: bool,
@@ -94,6 +98,7 @@ impl SpaceThread {
         mailbox: Receiver<ThreadInput>,
     ) -> std::io::Result<JoinHandle<()>> {
         let thread = Self {
+            erasures: replicator.replica().durable().erasures,
             replicator,
             wiring,
             mailbox,
@@ -184,10 +189,7 @@ impl SpaceThread {
                         let _ = answer.send(outcome);
                     }
                 }
-                Output::Publish(sealed) => {
-                    // Nobody may be following.
-                    let _ = self.wiring.published.send(Arc::clone(&sealed.applied));
-                }
+                Output::Publish(sealed) => self.publish(&sealed),
                 Output::Disconnect { peer, reason } => {
                     tracing::warn!(space = %self.wiring.space, peer = %peer.short(), reason,
                         "ending the connection");
@@ -212,6 +214,14 @@ impl SpaceThread {
             let _ = inputs.send(ThreadInput::Written(ticket, result));
         });
         self.wiring.committer.write(Job { sealed, done });
+    }
+
+    fn publish(&mut self, sealed: &Sealed) {
+        let now = self.replicator.replica().durable().erasures;
+        let before = std::mem::replace(&mut self.erasures, now);
+        let published = self.wiring.forgetting.publish(&sealed.applied, (before, now));
+        // Nobody may be following.
+        let _ = self.wiring.published.send(published);
     }
 
     /// The outcome of what was not answered is unknown: its clients learn it from the closing of
