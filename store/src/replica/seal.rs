@@ -322,7 +322,7 @@ impl Replica {
 }
 
 /// The place in time by which a record is told from others of its entry.
-pub(super) fn front_of(statement: &Statement) -> crate::id::Front {
+pub(crate) fn front_of(statement: &Statement) -> crate::id::Front {
     match statement {
         Statement::Post(header) => header.front,
         Statement::Edit(edit) => edit.front,
