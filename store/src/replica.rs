@@ -44,8 +44,8 @@ pub use maintain::{Built, Kept, KeyRange};
 pub(crate) use maintain::{change_of, changes_of, genesis_of};
 pub use operate::{Actor, CommandError, MAX_MESSAGE_EMOJIS, Operated, Operation};
 pub(crate) use place::read_body;
-pub(crate) use seal::front_of;
 pub use seal::Sealed;
+pub(crate) use seal::front_of;
 pub use write::{MAX_KEY_BYTES, NewMessage, Placing, Posted};
 
 use self::building::Building;

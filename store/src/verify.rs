@@ -131,13 +131,24 @@ pub struct Verification {
 #[derive(Debug, Clone)]
 enum Stage {
     /// Which table, and the last key that was read.
-    Rows { table: usize, after: Option<Vec<u8>> },
+    Rows {
+        table: usize,
+        after: Option<Vec<u8>>,
+    },
     /// The log that is walked: its origin's row, and how far it has come.
-    Logs { after: Option<Vec<u8>>, at: Option<chains::Chain> },
+    Logs {
+        after: Option<Vec<u8>>,
+        at: Option<chains::Chain>,
+    },
     /// The last conversation's row, and which share of the next is to be done.
-    Conversations { after: Vec<u8>, share: Option<Share> },
+    Conversations {
+        after: Vec<u8>,
+        share: Option<Share>,
+    },
     /// The last space's row.
-    Spaces { after: Vec<u8> },
+    Spaces {
+        after: Vec<u8>,
+    },
     Done,
 }
 

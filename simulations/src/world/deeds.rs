@@ -5,6 +5,7 @@
 use warbler_replication::replicator::{Command, Durability, Reached};
 use warbler_store::id::{Front, MessageId};
 use warbler_store::name::Name;
+use warbler_store::reader::History;
 use warbler_store::record::Access;
 use warbler_store::replica::{Actor, Operated, Operation};
 
@@ -185,7 +186,7 @@ impl World<'_> {
         if history.is_some() != is_visible {
             return broken(format!("node {at} has a history of {id}: {}", history.is_some()));
         }
-        let Some((first, revised)) = history else { return Ok(()) };
+        let Some(History { first, edits: revised }) = history else { return Ok(()) };
         erasures.shown(at, &first, "remembers")?;
         for revised in &revised {
             erasures.shown(at, &revised.body, "remembers")?;

@@ -31,11 +31,7 @@ impl Reader {
     ///
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
-    pub fn history(
-        &self,
-        name: &Name,
-        id: MessageId,
-    ) -> Result<Option<History>, ReadError> {
+    pub fn history(&self, name: &Name, id: MessageId) -> Result<Option<History>, ReadError> {
         let engine = self.engine.current()?;
         let view = engine.view();
         let (conversation, row) = self.lookup(&*view, name)?;

@@ -78,7 +78,11 @@ fn next_origin(
     match rows.next()? {
         Ok(row) => Some(row),
         Err(error) => {
-            slice.found(Damage::of(Table::Meta, &start, format!("origins cannot be read: {error}")));
+            slice.found(Damage::of(
+                Table::Meta,
+                &start,
+                format!("origins cannot be read: {error}"),
+            ));
             None
         }
     }

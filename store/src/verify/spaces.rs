@@ -93,10 +93,8 @@ impl Conversations {
     fn check_names(&self, view: &dyn View, space: SpaceId, slice: &mut Slice) {
         for (name, (_, id)) in &self.named {
             let key = (space, name.clone());
-            let damage = |why| Damage {
-                conversation: Some(*id),
-                ..Damage::at::<NameRow>(&key, why)
-            };
+            let damage =
+                |why| Damage { conversation: Some(*id), ..Damage::at::<NameRow>(&key, why) };
             match slice.read::<NameRow>(view, &key) {
                 Held::Whole(row) if row.conversation == *id => {}
                 Held::Whole(_) => slice.found(damage("a name that leads to another conversation")),
@@ -152,7 +150,11 @@ fn quarantine(
         sum.add(&hasher.row(Table::Meta, &origin.0, &seq.to_be_bytes()));
         let log = crate::tables::LogRow::key(&(space, origin, seq));
         if matches!(view.get(Table::Log, &log), Ok(None)) {
-            slice.found(Damage::of(Table::Meta, &key, "the quarantine of an entry that is not held"));
+            slice.found(Damage::of(
+                Table::Meta,
+                &key,
+                "the quarantine of an entry that is not held",
+            ));
         }
     }
     Some(sum)

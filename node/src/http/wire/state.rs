@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
-use warbler_store::reader::Revised;
+use warbler_store::reader::{self, Revised};
 use warbler_store::record::{self, MessageState};
 
 use super::{Durability, time};
@@ -86,7 +86,7 @@ impl History {
     /// The history of `message`: its first words, and its edits.
     pub(in crate::http) fn of(
         message: &record::Message,
-        (first, edits): (Vec<u8>, Vec<Revised>),
+        reader::History { first, edits }: reader::History,
     ) -> Self {
         // No message is empty: empty words are words that are gone.
         let words =
