@@ -7,6 +7,8 @@ mod convergence;
 mod copies;
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/files.rs"]
+mod files;
 #[path = "store/forge.rs"]
 mod forge;
 #[path = "store/format.rs"]
