@@ -42,6 +42,7 @@ mod routes;
 mod session;
 mod settings;
 mod status;
+mod sweep;
 mod wire;
 
 /// Connections that wait to be accepted.

@@ -8,6 +8,8 @@
 //!                 sealed batch           | written
 //!                           v            |
 //!                      committer: one thread, one fsync for all spaces
+//!
+//!   replica thread ── chores (snapshots, purges) ──> caretaker ── finished ──> mailbox
 //! ```
 
 pub mod config;
@@ -15,9 +17,11 @@ pub mod data_directory;
 pub mod http;
 pub mod identity;
 pub mod node;
+pub mod retention;
 pub mod space;
 pub mod transport;
 
+mod caretaker;
 mod committer;
 
 pub use node::{Node, StartError};

@@ -8,7 +8,7 @@ use std::net::SocketAddr;
 use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use tokio::sync::{mpsc, watch};
 use warbler_replication::replicator::{Replicator, Roster};
@@ -20,11 +20,13 @@ use warbler_store::open::{OpenError, claim};
 use warbler_store::reader::Reader;
 use warbler_store::replica::{Replica, ReplicaError, Writer};
 
+use crate::caretaker::Caretaker;
 use crate::committer::Committer;
-use crate::config::{Cluster, ClusterNode, ClusterSpace, ConfigError, OwnEntryError};
+use crate::config::{Cluster, ClusterNode, ClusterSpace, Config, ConfigError, OwnEntryError};
 use crate::data_directory::DataDirectory;
 use crate::http::{self, HttpError, HttpServer};
-use crate::space::{Forgetting, MAILBOX, Space, SpaceThread, ThreadInput, Wiring};
+use crate::retention;
+use crate::space::{Forgetting, MAILBOX, Policy, Space, SpaceThread, ThreadInput, Wiring};
 use crate::transport::{OurSide, PeerEvent, Transport, TransportError};
 
 /// Memory for open documents, a space: 64 MiB.
@@ -134,6 +136,7 @@ pub struct Node {
     services: Services,
     http: HttpServer,
     threads: Vec<JoinHandle<()>>,
+    retention: tokio::task::JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
     /// Held until the node is gone.
     _directory: DataDirectory,
@@ -165,6 +168,9 @@ impl Node {
         let (committer, thread) =
             Committer::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
         threads.push(thread);
+        let (caretaker, thread) =
+            Caretaker::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
+        threads.push(thread);
         // The spaces send through the transport and the transport delivers to the spaces: it is
         // set once both are there, before any peer can be connected.
         let transport: Arc<OnceLock<Transport>> = Arc::new(OnceLock::new());
@@ -178,12 +184,13 @@ impl Node {
                 committer: &committer,
                 transport: &transport,
                 failures: &failures,
+                upkeep: (upkeep_policy(config), &caretaker),
             };
             let (space, thread) = starting.start(replica)?;
             threads.push(thread);
             running.insert(space.name().clone(), space);
         }
-        drop(committer);
+        drop((committer, caretaker));
 
         let us = OurSide { origin: about.origin, cluster: Arc::clone(&cluster) };
         let by_id: BTreeMap<SpaceId, Space> =
@@ -209,7 +216,8 @@ impl Node {
             }
         };
         let failed = first_of(failed);
-        Ok(Self { services, http, threads, failed, _directory: directory })
+        let retention = tokio::spawn(retention::run(services.clone()));
+        Ok(Self { services, http, threads, retention, failed, _directory: directory })
     }
 
     /// Where clients are heard.
@@ -243,6 +251,7 @@ impl Node {
     /// Ends the node: no new requests, then a goodbye to peers, then what was taken in is
     /// written.
     pub async fn shutdown(self) {
+        self.retention.abort();
         self.http.shutdown().await;
         self.services.transport.close("the node shuts down").await;
         stop(self.services.spaces.values(), self.threads).await;
@@ -257,6 +266,7 @@ struct Starting<'a> {
     committer: &'a Committer,
     transport: &'a Arc<OnceLock<Transport>>,
     failures: &'a mpsc::UnboundedSender<String>,
+    upkeep: (Policy, &'a Caretaker),
 }
 
 impl Starting<'_> {
@@ -292,6 +302,7 @@ impl Starting<'_> {
                 }
             }),
             failed: self.failures.clone(),
+            upkeep: (self.upkeep.0, self.upkeep.1.clone()),
         };
         let thread = SpaceThread::start(replicator, wiring, mailbox).map_err(StartError::Thread)?;
         Ok((space, thread))
@@ -312,6 +323,14 @@ fn open_replica(
     let entropy = Entropy::from_seed(random()?);
     Replica::open(Arc::clone(engine), &space.name, writer, entropy, DOCUMENT_CACHE_BYTES)
         .map_err(|source| StartError::Replica { space: space.name.clone(), source })
+}
+
+fn upkeep_policy(config: &Config) -> Policy {
+    let millis = |time: Duration| time.as_millis() as Millis;
+    Policy {
+        erase_within: millis(config.erasure.within),
+        keep_log: config.log.trim.then(|| millis(config.log.keep)),
+    }
 }
 
 fn roster(cluster: &Cluster, space: &ClusterSpace) -> Roster {

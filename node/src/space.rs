@@ -5,6 +5,7 @@
 
 mod published;
 mod thread;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -18,6 +19,8 @@ use warbler_store::replica::{Counts, Point};
 
 pub(crate) use published::{Forgetting, Published};
 pub(crate) use thread::{SpaceThread, ThreadInput, Wiring};
+pub use upkeep::UpkeepProgress;
+pub(crate) use upkeep::{Finished, Policy};
 
 /// How many inputs may wait for a replica thread before clients are told to come again.
 pub(crate) const MAILBOX: usize = 4096;
@@ -35,6 +38,8 @@ pub struct Progress {
     pub peers: Vec<PeerProgress>,
     /// What an operator must know, newest last.
     pub alarms: Vec<String>,
+    /// How upkeep stands.
+    pub upkeep: UpkeepProgress,
 }
 
 /// Why a command was not carried out.
@@ -135,6 +140,31 @@ impl Space {
             TrySendError::Disconnected(_) => SubmitError::OutcomeUnknown,
         })?;
         outcome.await.map_err(|_| SubmitError::OutcomeUnknown)
+    }
+
+    /// Makes the bytes of all that was erased before this call leave the files, at once, and waits
+    /// for it. Wait no longer than you like: it goes on.
+    ///
+    /// # Errors
+    /// When the engine fails at it, in its own words, or the node stops.
+    pub async fn sweep_now(&self) -> Result<(), String> {
+        let mut progress = self.progress();
+        let (before, failed_before) = {
+            let now = &progress.borrow().upkeep;
+            (now.rounds, now.failures)
+        };
+        if self.shared.inputs.try_send(ThreadInput::Hurry).is_err() {
+            return Err("the node is busy or stops".to_owned());
+        }
+        let over = |now: &Progress| {
+            let UpkeepProgress { rounds, sweeps, failures, .. } = now.upkeep;
+            rounds > before && (sweeps == 0 || failures > failed_before)
+        };
+        match progress.wait_for(over).await {
+            Ok(now) if now.upkeep.sweeps == 0 => Ok(()),
+            Ok(now) => Err(now.upkeep.purge_error.clone().unwrap_or_default()),
+            Err(_) => Err("the node stops".to_owned()),
+        }
     }
 
     /// Hands in what the transport or the node reports. Blocks while the mailbox is full, and so

@@ -73,6 +73,11 @@ impl Became {
         }
     }
 
+    /// How safe it is.
+    pub(super) fn reached(&self) -> &Reached {
+        &self.reached
+    }
+
     /// The answer, with this status if it is done and was not before.
     pub(super) fn answer(self, space: &Space, done: StatusCode) -> Response {
         let changed = self.operated == Operated::Done;

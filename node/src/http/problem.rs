@@ -48,6 +48,7 @@ pub(super) enum Kind {
     MethodNotAllowed,
     DurabilityImpossible,
     FutureTime,
+    SweepFailed,
     ForbiddenHost,
     ForbiddenOrigin,
     Internal,
@@ -110,6 +111,11 @@ impl Kind {
             Self::FutureTime => {
                 ("future-time", S::UNPROCESSABLE_ENTITY, "The time given lies in the future")
             }
+            Self::SweepFailed => (
+                "sweep-failed",
+                S::INTERNAL_SERVER_ERROR,
+                "Erased bytes could not be removed from the node's files",
+            ),
             Self::ForbiddenHost => {
                 ("forbidden-host", S::FORBIDDEN, "The host asked for is not this machine")
             }

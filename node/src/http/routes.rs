@@ -11,7 +11,7 @@ use tower_http::trace::TraceLayer;
 
 use super::problem::{Kind, Problem};
 use super::{
-    Api, conversations, deeds, events, guard, messages, people, session, settings, status,
+    Api, conversations, deeds, events, guard, messages, people, session, settings, status, sweep,
 };
 
 /// The whole API.
@@ -40,6 +40,7 @@ pub(super) fn router(api: Api) -> Router {
     Router::new()
         .merge(space)
         .route("/v1/status", get(status::status))
+        .route("/v1/erasures/sweep", post(sweep::sweep))
         .route("/healthz", get(status::healthy))
         .route("/readyz", get(status::ready))
         .method_not_allowed_fallback(method_not_allowed)

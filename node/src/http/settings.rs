@@ -20,7 +20,7 @@ use super::deeds::{Asked, Became};
 use super::problem::Problem;
 use super::request::{self, Parameters};
 use super::session::with_token;
-use super::wire::{AuthorErasure, ChangedConversation, NewConversation};
+use super::wire::{AuthorErasure, Changed, ChangedConversation, NewConversation};
 use super::{Api, actor, durability};
 use crate::space::Space;
 
@@ -43,9 +43,15 @@ pub(super) async fn change(
     let asked: ChangedConversation = request::json(&api.limits, request).await?;
     let actor = actor::of_text(&asked.user)?;
     let operations = operations(asked)?;
-    carry_out_all(&api, &space, (&actor, &conversation), operations, durability).await?;
-    let (described, vector) = describe(&space, conversation).await?;
-    Ok(with_token((StatusCode::OK, Json(described)), &space, vector))
+    let became =
+        carry_out_all(&api, &space, (&actor, &conversation), operations, durability).await?;
+    let Some(became) = became else {
+        return Err(request::refused("the request changes nothing"));
+    };
+    let (conversation, vector) = describe(&space, conversation).await?;
+    let status = durability::status(became.reached(), StatusCode::OK);
+    let changed = Changed { conversation, durability: durability::said(became.reached()) };
+    Ok(with_token((status, Json(changed)), &space, vector))
 }
 
 /// Carries out operations in their order. The last one waits for other regions: it rests on
@@ -97,9 +103,6 @@ fn operations(asked: ChangedConversation) -> Result<Vec<Operation>, Problem> {
         operations.push(Operation::Pin { message: id.parse()?, on });
     }
     operations.extend(removals);
-    if operations.is_empty() {
-        return Err(request::refused("the request changes nothing"));
-    }
     Ok(operations)
 }
 

@@ -10,7 +10,7 @@ use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use warbler_replication::replicator::PeerProgress;
 use warbler_store::id::OriginId;
-use warbler_store::tables::OriginRow;
+use warbler_store::tables::{self, OriginRow, QuarantineRow};
 
 use super::Api;
 use super::calls::blocking;
@@ -20,6 +20,9 @@ use super::wire::{self, Component, NodeStatus, PeerStatus, SpaceStatus, Status};
 use crate::node::Services;
 use crate::space::{Progress, Space};
 use crate::transport::PeerState;
+
+/// Entries in quarantine are counted so far.
+const MAX_QUARANTINED: usize = 10_000;
 
 pub(super) async fn healthy() -> &'static str {
     "ok"
@@ -88,6 +91,8 @@ fn space_status(
     // What is held now names every origin of the vector, which is of a moment ago.
     let origins = space.reader().origins()?;
     let vector = &progress.point.vector;
+    let quarantine = QuarantineRow::prefix(space.id());
+    let quarantined = tables::rows::<QuarantineRow, _>(&*services.engine, &quarantine);
     Ok(SpaceStatus {
         name: space.name().to_string(),
         id: space.id().to_string(),
@@ -98,6 +103,9 @@ fn space_status(
         digest: progress.point.digest.to_string(),
         vector_digest: vector.digest().to_string(),
         ahead_ids: progress.counts.ahead,
+        trimmed: origins.values().map(|row| row.trimmed).sum(),
+        quarantined: quarantined.take(MAX_QUARANTINED).count() as u64,
+        sweeps_pending: progress.upkeep.sweeps,
         vector: vector.iter().map(|at| component(services, &origins, at)).collect(),
     })
 }
@@ -134,6 +142,7 @@ fn peer_status(peer: &PeerState, spaces: &[(&Space, Progress)]) -> PeerStatus {
         since: wire::system_time(peer.since),
         address: peer.remote.map_or_else(|| peer.address.to_string(), |remote| remote.to_string()),
         rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        clock_ahead_ms: peer.clock_ahead_millis,
         sent_bytes: peer.sent_bytes,
         received_bytes: peer.received_bytes,
         last_error: peer.last_error.clone(),

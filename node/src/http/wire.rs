@@ -17,8 +17,8 @@ mod conversation;
 mod state;
 
 pub(super) use conversation::{
-    AuthorErasure, ChangedConversation, Conversations, Described, Inbox, InboxConversation,
-    NewConversation, ReadMarker, Unread,
+    AuthorErasure, Changed, ChangedConversation, Conversations, Described, Inbox,
+    InboxConversation, NewConversation, ReadMarker, Unread,
 };
 use state::State;
 pub(super) use state::{Done, EditedMessage, History};
@@ -137,6 +137,13 @@ pub(super) struct Missing {
     pub(super) held: u64,
 }
 
+/// The answer to a sweep.
+#[derive(Debug, Serialize)]
+pub(super) struct Swept {
+    /// Spaces in which erased bytes may still lie in files.
+    pub(super) pending: Vec<String>,
+}
+
 /// The state of a node.
 #[derive(Debug, Serialize)]
 pub(super) struct Status {
@@ -172,6 +179,12 @@ pub(super) struct SpaceStatus {
     pub(super) digest: String,
     pub(super) vector_digest: String,
     pub(super) ahead_ids: u64,
+    /// Entries that have left the log.
+    pub(super) trimmed: u64,
+    /// Entries that are held and could not be applied.
+    pub(super) quarantined: u64,
+    /// Conversations of which erased bytes may still lie in files.
+    pub(super) sweeps_pending: usize,
     pub(super) vector: Vec<Component>,
 }
 
@@ -197,6 +210,9 @@ pub(super) struct PeerStatus {
     pub(super) address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rtt_ms: Option<f64>,
+    /// Left out while it was not heard of late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clock_ahead_ms: Option<i64>,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -18,7 +18,9 @@ use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
 use warbler_store::replica::Sealed;
 
-use super::{Forgetting, Progress, Published};
+use super::upkeep::Upkeeping;
+use super::{Finished, Forgetting, Policy, Progress, Published, UpkeepProgress};
+use crate::caretaker::Caretaker;
 use crate::committer::{Committer, Job};
 
 /// Inputs taken in before a batch is ended, so that a flood cannot hold back its own answers.
@@ -45,6 +47,10 @@ pub(crate) enum ThreadInput {
     Frame(NodeId, Vec<u8>),
     /// The committer is done with a batch.
     Written(Ticket, Result<(), EngineError>),
+    /// The caretaker is done with something.
+    Finished(Finished),
+    /// Sweep up after erasures at once.
+    Hurry,
     /// Write what was taken in, and end.
     Stop,
 }
@@ -72,6 +78,8 @@ pub(crate) struct Wiring {
     pub(crate) disconnect: Disconnect,
     /// Told once, when the replica cannot go on.
     pub(crate) failed: mpsc::UnboundedSender<String>,
+    /// What upkeep is to do, and who does what is slow.
+    pub(crate) upkeep: (Policy, Caretaker),
 }
 
 /// See the module's comment.
@@ -84,6 +92,7 @@ pub(crate) struct SpaceThread {
     begun: Instant,
     /// The digest of the erasure table when something was published last.
     erasures: Digest,
+    upkeep: Upkeeping,
     alarms: VecDeque<String>,
     flushing: bool,
     stopping: bool,
@@ -97,7 +106,9 @@ impl SpaceThread {
         wiring: Wiring,
         mailbox: Receiver<ThreadInput>,
     ) -> std::io::Result<JoinHandle<()>> {
+        let upkeep = upkeeping(&replicator, &wiring);
         let thread = Self {
+            upkeep,
             erasures: replicator.replica().durable().erasures,
             replicator,
             wiring,
@@ -121,6 +132,7 @@ impl SpaceThread {
             counts: replicator.replica().counts(),
             peers: Vec::new(),
             alarms: Vec::new(),
+            upkeep: UpkeepProgress::default(),
         }
     }
 
@@ -133,6 +145,7 @@ impl SpaceThread {
                 self.replicator.handle_wake(now);
             }
             self.replicator.handle_idle(now);
+            self.upkeep.round(now, &mut self.replicator);
             // Before the answers go out: who has one finds what it says in the state, too.
             self.report();
             wake = self.drain();
@@ -142,6 +155,7 @@ impl SpaceThread {
 
     /// Waits for an input until `wake`, then takes in what else is there.
     fn take_inputs(&mut self, wake: Millis) {
+        let wake = wake.min(self.upkeep.due());
         let until_wake = Duration::from_millis(wake.saturating_sub(self.now().elapsed));
         match self.mailbox.recv_timeout(until_wake.min(REPORT_INTERVAL)) {
             Ok(input) => self.take(input),
@@ -173,6 +187,8 @@ impl SpaceThread {
                 self.replicator.handle_written(now, ticket);
             }
             ThreadInput::Written(_, Err(error)) => self.fail(&error.to_string()),
+            ThreadInput::Finished(it) => self.upkeep.finish(now, &mut self.replicator, it),
+            ThreadInput::Hurry => self.upkeep.hurry(now),
             ThreadInput::Stop => self.stopping = true,
         }
     }
@@ -249,6 +265,7 @@ impl SpaceThread {
             counts: replica.counts(),
             peers: self.replicator.peers(),
             alarms: self.alarms.iter().cloned().collect(),
+            upkeep: self.upkeep.progress().clone(),
         });
     }
 
@@ -259,4 +276,17 @@ impl SpaceThread {
             elapsed: self.begun.elapsed().as_millis() as Millis,
         }
     }
+}
+
+/// The upkeep of a thread: what the caretaker finishes comes back as an input.
+fn upkeeping(replicator: &Replicator, wiring: &Wiring) -> Upkeeping {
+    let inputs = wiring.inputs.clone();
+    let finished = Box::new(move || -> Box<dyn FnOnce(Finished) + Send> {
+        let inputs = inputs.clone();
+        Box::new(move |finished| {
+            // The thread may have ended meanwhile: then nobody needs to know.
+            let _ = inputs.send(ThreadInput::Finished(finished));
+        })
+    });
+    Upkeeping::new(replicator.replica().space(), wiring.upkeep.clone(), finished)
 }

@@ -7,7 +7,7 @@ use warbler_store::id::Millis;
 use warbler_store::reader::{self, Member};
 use warbler_store::record;
 
-use super::{Message, time};
+use super::{Durability, Message, time};
 
 /// A conversation to create.
 #[derive(Debug, Deserialize)]
@@ -194,6 +194,14 @@ impl Described {
             members: members.map(|members| members.into_iter().map(role).collect()),
         }
     }
+}
+
+/// The answer to a change of settings: the conversation as it is then.
+#[derive(Debug, Serialize)]
+pub(in crate::http) struct Changed {
+    #[serde(flatten)]
+    pub(in crate::http) conversation: Described,
+    pub(in crate::http) durability: Durability,
 }
 
 /// A page of the list of conversations.
