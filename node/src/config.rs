@@ -13,10 +13,12 @@ use warbler_store::name::Name;
 
 mod cluster;
 mod host_port;
+mod size;
 mod source;
 
 pub use cluster::{Cluster, ClusterNode, ClusterSpace, OwnEntryError};
 pub use host_port::{HostPort, InvalidHostPort};
+pub use size::{InvalidSize, Size};
 pub use source::{ConfigError, MAX_FILE_BYTES};
 
 use source::Source;
@@ -34,6 +36,7 @@ pub const CLUSTER_VARIABLE: &str = "WARBLER_CLUSTER";
 const DEFAULT_CLUSTER: &str = "../cluster.toml";
 const DEFAULT_QUIC_LISTEN: &str = "127.0.0.1:7421";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:7420";
+const DEFAULT_RESERVE: Size = Size(64 << 20);
 
 /// The settings of one node. Paths are as they are opened: relative ones of the file have its
 /// directory before them.
@@ -49,6 +52,8 @@ pub struct Config {
     pub quic: QuicConfig,
     /// For clients.
     pub http: HttpConfig,
+    /// For the store.
+    pub store: StoreConfig,
 }
 
 /// How peers are heard.
@@ -66,6 +71,14 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
 }
 
+/// How the store lives on its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Bytes kept aside for a store in need, and bytes that must be free besides for the node to
+    /// take writes.
+    pub reserve: Size,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -74,6 +87,13 @@ struct RawConfig {
     data_dir: Option<PathBuf>,
     quic: Option<RawListen>,
     http: Option<RawListen>,
+    store: Option<RawStore>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    reserve: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -121,7 +141,10 @@ impl Config {
             raw.http.and_then(|section| section.listen),
             DEFAULT_HTTP_LISTEN,
         );
+        let reserve = raw.store.and_then(|section| section.reserve);
+        let reserve = reserve.map(|given| source.value("store.reserve", &given)).transpose()?;
         Ok(Self {
+            store: StoreConfig { reserve: reserve.unwrap_or(DEFAULT_RESERVE) },
             name: source.value("name", &raw.name)?,
             cluster: directory.join(cluster),
             data_dir: raw.data_dir.map_or_else(

@@ -8,6 +8,9 @@
 //!                 sealed batch           | written
 //!                           v            |
 //!                      committer: one thread, one fsync for all spaces
+//!                           |
+//!       a write fails       v
+//!     keeper: closes the engine, opens it again, gives each replica thread its next run
 //! ```
 
 pub mod config;
@@ -15,9 +18,15 @@ pub mod data_directory;
 pub mod http;
 pub mod identity;
 pub mod node;
+pub mod room;
 pub mod space;
+pub mod standing;
 pub mod transport;
 
 mod committer;
+mod keeper;
+mod opening;
+mod reserve;
+mod watchdog;
 
 pub use node::{Node, StartError};
