@@ -8,7 +8,7 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
-use warbler_store::engine::{EngineError, SharedEngine};
+use warbler_store::engine::{EngineError, EngineSlot, SharedEngine};
 use warbler_store::id::{SegmentId, SpaceId};
 use warbler_store::replica::{Built, KeyRange};
 
@@ -41,12 +41,12 @@ pub(crate) struct Caretaker {
 
 impl Caretaker {
     /// Starts the thread over `engine`.
-    pub(crate) fn start(engine: SharedEngine) -> std::io::Result<(Self, JoinHandle<()>)> {
+    pub(crate) fn start(engine: EngineSlot) -> std::io::Result<(Self, JoinHandle<()>)> {
         Self::start_with(engine, purge)
     }
 
     fn start_with(
-        engine: SharedEngine,
+        engine: EngineSlot,
         purge: impl Fn(&SharedEngine, &[KeyRange]) -> Result<(), EngineError> + Send + 'static,
     ) -> std::io::Result<(Self, JoinHandle<()>)> {
         let (chores, waiting) = channel();
@@ -65,7 +65,7 @@ impl Caretaker {
 }
 
 fn work(
-    engine: &SharedEngine,
+    engine: &EngineSlot,
     waiting: &Receiver<Chore>,
     purge: impl Fn(&SharedEngine, &[KeyRange]) -> Result<(), EngineError>,
 ) {
@@ -77,7 +77,7 @@ fn work(
                 tracing::debug!(?document, took = ?begun.elapsed(), "a snapshot was built");
             }
             Chore::Purge { ranges, done } => {
-                let purged = purge(engine, &ranges);
+                let purged = engine.current().and_then(|engine| purge(&engine, &ranges));
                 tracing::debug!(ranges = ranges.len(), took = ?begun.elapsed(), ?purged, "purged");
                 done(purged);
             }
@@ -85,7 +85,9 @@ fn work(
     }
 }
 
-fn build(engine: &SharedEngine, space: SpaceId, document: SegmentId) -> Option<Built> {
+fn build(engine: &EngineSlot, space: SpaceId, document: SegmentId) -> Option<Built> {
+    // While the store is being opened again there is nothing to build from.
+    let engine = engine.current().ok()?;
     let view = engine.view();
     Built::of(&*view, space, document).unwrap_or_else(|error| {
         tracing::error!(?document, %error, "no snapshot can be made; its entries stay in the log");
@@ -95,8 +97,8 @@ fn build(engine: &SharedEngine, space: SpaceId, document: SegmentId) -> Option<B
 
 /// Makes the bytes of erased rows in `ranges` leave the files of `engine`. The one place that
 /// does: everything else only asks for it.
-fn purge(_engine: &SharedEngine, _ranges: &[KeyRange]) -> Result<(), EngineError> {
-    Err(EngineError::Failed("this engine cannot purge its files yet".to_owned()))
+fn purge(engine: &SharedEngine, ranges: &[KeyRange]) -> Result<(), EngineError> {
+    engine.purge(ranges)
 }
 
 #[cfg(test)]
@@ -112,7 +114,7 @@ mod tests {
 
     #[test]
     fn chores_are_done_in_their_order_and_each_end_is_told() {
-        let engine: SharedEngine = Arc::new(MemoryEngine::new());
+        let engine = EngineSlot::from(Arc::new(MemoryEngine::new()));
         let fails = |_: &SharedEngine, ranges: &[KeyRange]| match ranges {
             [] => Err(EngineError::Failed("nothing to purge".to_owned())),
             _ => Ok(()),

@@ -14,11 +14,13 @@ use warbler_store::name::Name;
 
 mod cluster;
 mod host_port;
+mod size;
 mod source;
 mod span;
 
 pub use cluster::{Cluster, ClusterNode, ClusterSpace, OwnEntryError};
 pub use host_port::{HostPort, InvalidHostPort};
+pub use size::{InvalidSize, Size};
 pub use source::{ConfigError, MAX_FILE_BYTES};
 pub use span::parse_span;
 
@@ -39,6 +41,7 @@ const DEFAULT_QUIC_LISTEN: &str = "127.0.0.1:7421";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:7420";
 const DEFAULT_ERASE_WITHIN: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_KEEP_LOG: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_RESERVE: Size = Size(64 << 20);
 
 /// The settings of one node. Paths are as they are opened: relative ones of the file have its
 /// directory before them.
@@ -54,6 +57,8 @@ pub struct Config {
     pub quic: QuicConfig,
     /// For clients.
     pub http: HttpConfig,
+    /// For the store.
+    pub store: StoreConfig,
     /// What is erased.
     pub erasure: ErasureConfig,
     /// The log of entries.
@@ -91,6 +96,14 @@ pub struct HttpConfig {
     pub listen: SocketAddr,
 }
 
+/// How the store lives on its device.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct StoreConfig {
+    /// Bytes kept aside for a store in need, and bytes that must be free besides for the node to
+    /// take writes.
+    pub reserve: Size,
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -101,6 +114,7 @@ struct RawConfig {
     http: Option<RawListen>,
     erasure: Option<RawErasure>,
     log: Option<RawLog>,
+    store: Option<RawStore>,
 }
 
 #[derive(Deserialize)]
@@ -114,6 +128,12 @@ struct RawErasure {
 struct RawLog {
     trim: Option<bool>,
     keep: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    reserve: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -165,7 +185,10 @@ impl Config {
         let within = span(&source, "erasure.within", within, DEFAULT_ERASE_WITHIN)?;
         let (trim, keep) = raw.log.map_or((None, None), |section| (section.trim, section.keep));
         let keep = span(&source, "log.keep", keep, DEFAULT_KEEP_LOG)?;
+        let reserve = raw.store.and_then(|section| section.reserve);
+        let reserve = reserve.map(|given| source.value("store.reserve", &given)).transpose()?;
         Ok(Self {
+            store: StoreConfig { reserve: reserve.unwrap_or(DEFAULT_RESERVE) },
             name: source.value("name", &raw.name)?,
             cluster: directory.join(cluster),
             data_dir: raw.data_dir.map_or_else(

@@ -4,6 +4,7 @@
 //! warbler.toml   the node's settings
 //! node.key       its Ed25519 key, PKCS#8 PEM, mode 0600
 //! store/         the store (RocksDB's files)
+//! reserve        room that is given up when the device is full
 //! LOCK           locked by the process that holds the directory
 //! ```
 //!
@@ -28,6 +29,8 @@ pub const CONFIG_FILE: &str = "warbler.toml";
 pub const KEY_FILE: &str = "node.key";
 /// The name of the store's directory.
 pub const STORE_DIRECTORY: &str = "store";
+/// The name of the file that keeps room.
+pub const RESERVE_FILE: &str = "reserve";
 /// The name of the file that is locked.
 pub const LOCK_FILE: &str = "LOCK";
 
@@ -235,6 +238,12 @@ impl DataDirectory {
     #[must_use]
     pub fn store_path(&self) -> PathBuf {
         self.path().join(STORE_DIRECTORY)
+    }
+
+    /// Where room is kept.
+    #[must_use]
+    pub fn reserve_path(&self) -> PathBuf {
+        self.path().join(RESERVE_FILE)
     }
 }
 

@@ -10,6 +10,9 @@
 //!                      committer: one thread, one fsync for all spaces
 //!
 //!   replica thread ── chores (snapshots, purges) ──> caretaker ── finished ──> mailbox
+//!                           |
+//!       a write fails       v
+//!     keeper: closes the engine, opens it again, gives each replica thread its next run
 //! ```
 
 pub mod config;
@@ -18,10 +21,16 @@ pub mod http;
 pub mod identity;
 pub mod node;
 pub mod retention;
+pub mod room;
 pub mod space;
+pub mod standing;
 pub mod transport;
 
 mod caretaker;
 mod committer;
+mod keeper;
+mod opening;
+mod reserve;
+mod watchdog;
 
 pub use node::{Node, StartError};

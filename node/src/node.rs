@@ -5,32 +5,35 @@
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
-use std::sync::mpsc::sync_channel;
+use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant};
 
-use tokio::sync::{mpsc, watch};
-use warbler_replication::replicator::{Replicator, Roster};
-use warbler_store::engine::{EngineError, RocksEngine, SharedEngine};
-use warbler_store::entropy::Entropy;
-use warbler_store::id::{Millis, NodeId, OriginId, SpaceId};
+use tokio::sync::watch;
+use warbler_replication::replicator::Replicator;
+use warbler_store::engine::{EngineError, EngineSlot, RocksEngine, SharedEngine};
+use warbler_store::id::{Millis, SpaceId};
 use warbler_store::name::Name;
-use warbler_store::open::{OpenError, claim};
+use warbler_store::open::OpenError;
 use warbler_store::reader::Reader;
-use warbler_store::replica::{Replica, ReplicaError, Writer};
+use warbler_store::replica::ReplicaError;
 
 use crate::caretaker::Caretaker;
 use crate::committer::Committer;
 use crate::config::{Cluster, ClusterNode, ClusterSpace, Config, ConfigError, OwnEntryError};
 use crate::data_directory::DataDirectory;
 use crate::http::{self, HttpError, HttpServer};
+use crate::keeper::{Event, Keeper};
+use crate::opening::Opening;
+use crate::reserve::Reserve;
 use crate::retention;
-use crate::space::{Forgetting, MAILBOX, Policy, Space, SpaceThread, ThreadInput, Wiring};
+use crate::space::{Channel, Forgetting, MAILBOX, Policy, Space, SpaceThread, ThreadInput, Wiring};
+use crate::standing::{Run, Standing, Standings};
 use crate::transport::{OurSide, PeerEvent, Transport, TransportError};
+use crate::watchdog::{self, Beat, Watchdog};
 
-/// Memory for open documents, a space: 64 MiB.
-const DOCUMENT_CACHE_BYTES: usize = 64 << 20;
+pub use crate::opening::Opener;
 
 /// Why a node cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -108,10 +111,6 @@ impl StartError {
 pub struct About {
     /// Its entry in the cluster file.
     pub entry: ClusterNode,
-    /// This run.
-    pub origin: OriginId,
-    /// When the run started.
-    pub started: Millis,
 }
 
 /// What the API works on.
@@ -127,8 +126,10 @@ pub struct Services {
     pub default_space: Name,
     /// The connections to peers.
     pub transport: Transport,
-    /// The engine, for its size on disk.
-    pub engine: SharedEngine,
+    /// The engine, for its size on disk. Nobody may keep what it takes out of there.
+    pub engine: EngineSlot,
+    /// Which run it is, and whether it takes writes.
+    pub standing: watch::Receiver<Standing>,
 }
 
 /// A running node.
@@ -136,6 +137,8 @@ pub struct Node {
     services: Services,
     http: HttpServer,
     threads: Vec<JoinHandle<()>>,
+    keeper: (Sender<Event>, JoinHandle<()>),
+    watchdog: tokio::task::JoinHandle<()>,
     retention: tokio::task::JoinHandle<()>,
     failed: watch::Receiver<Option<String>>,
     /// Held until the node is gone.
@@ -148,6 +151,16 @@ impl Node {
     /// # Errors
     /// See [`StartError`]; nothing is left running.
     pub async fn bind(directory: DataDirectory) -> Result<Self, StartError> {
+        let store = directory.store_path();
+        let open = move || Ok(Arc::new(RocksEngine::open(&store)?) as SharedEngine);
+        Self::bind_over(directory, Arc::new(open)).await
+    }
+
+    /// Like [`Node::bind`], over whatever engine `open` opens.
+    ///
+    /// # Errors
+    /// See [`StartError`]; nothing is left running.
+    pub async fn bind_over(directory: DataDirectory, open: Opener) -> Result<Self, StartError> {
         let config = &directory.config;
         let cluster = Arc::new(Cluster::load(&config.cluster)?);
         let entry = cluster.own_entry(&config.name, directory.identity.node_id())?.clone();
@@ -156,43 +169,63 @@ impl Node {
             let file = config.cluster.display().to_string();
             return Err(StartError::NoSpace { file, region: entry.region });
         };
-        let engine: SharedEngine = Arc::new(RocksEngine::open(&directory.store_path())?);
-        claim(&*engine, entry.id)?;
-        let about = About { origin: OriginId(random()?), started: wall(), entry };
+        let opening = Opening { open, node: entry.clone(), cluster: Arc::clone(&cluster) };
+        let reserve = Reserve::new(directory.reserve_path(), config.store.reserve.0);
+        let engine = opening.engine(&reserve)?;
+        let run = opening.run(1)?;
 
         // All that can fail for what is on disk comes before the first thread.
-        let opened = spaces.iter().map(|space| Ok((space, open_replica(&engine, space, &about)?)));
+        let opened = spaces.iter().map(|space| opening.replicator(&engine, space, run));
         let opened: Vec<_> = opened.collect::<Result<_, StartError>>()?;
+        let (slot, standings) = (EngineSlot::from(engine), Standings::of(run));
 
+        let mut beats = vec![Beat::new("committer".to_owned()), Beat::new("keeper".to_owned())];
         let mut threads = Vec::new();
         let (committer, thread) =
-            Committer::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
+            Committer::start(slot.clone(), Arc::clone(&beats[0])).map_err(StartError::Thread)?;
         threads.push(thread);
-        let (caretaker, thread) =
-            Caretaker::start(Arc::clone(&engine)).map_err(StartError::Thread)?;
+        let (caretaker, thread) = Caretaker::start(slot.clone()).map_err(StartError::Thread)?;
         threads.push(thread);
         // The spaces send through the transport and the transport delivers to the spaces: it is
         // set once both are there, before any peer can be connected.
         let transport: Arc<OnceLock<Transport>> = Arc::new(OnceLock::new());
-        let (failures, failed) = mpsc::unbounded_channel();
+        let (keeper, events) = channel();
         let mut running = BTreeMap::new();
-        for (space, replica) in opened {
+        for (space, replicator) in spaces.iter().zip(opened) {
+            let beat = Beat::new(format!("space-{}", space.name));
+            beats.push(Arc::clone(&beat));
             let starting = Starting {
                 space,
-                cluster: &cluster,
-                engine: &engine,
+                slot: &slot,
                 committer: &committer,
                 transport: &transport,
-                failures: &failures,
+                keeper: &keeper,
+                standings: &standings,
+                beat,
                 upkeep: (upkeep_policy(config), &caretaker),
             };
-            let (space, thread) = starting.start(replica)?;
+            let (space, thread) = starting.start(run, replicator)?;
             threads.push(thread);
             running.insert(space.name().clone(), space);
         }
-        drop((committer, caretaker));
+        drop(caretaker);
+        let kept = spaces.into_iter().filter_map(|config| {
+            let space = running.get(&config.name)?.clone();
+            Some((config, space))
+        });
+        let keeping = Keeper {
+            slot: slot.clone(),
+            opening,
+            reserve,
+            spaces: kept.collect(),
+            committer,
+            transport: Arc::clone(&transport),
+            standings: standings.clone(),
+            events,
+            beat: Arc::clone(&beats[1]),
+        };
 
-        let us = OurSide { origin: about.origin, cluster: Arc::clone(&cluster) };
+        let us = OurSide { origin: run.origin, cluster: Arc::clone(&cluster) };
         let by_id: BTreeMap<SpaceId, Space> =
             running.values().map(|space| (space.id(), space.clone())).collect();
         let bound = Transport::bind(config.quic.listen, &directory.identity, us, move |event| {
@@ -201,23 +234,42 @@ impl Node {
         let bound = match bound {
             Ok(bound) => transport.get_or_init(|| bound).clone(),
             Err(error) => {
+                drop(keeping);
                 stop(running.values(), threads).await;
                 return Err(error.into());
             }
         };
-        let services =
-            Services { about, cluster, spaces: running, default_space, transport: bound, engine };
+        let services = Services {
+            about: About { entry },
+            cluster,
+            spaces: running,
+            default_space,
+            transport: bound,
+            engine: slot,
+            standing: standings.watch(),
+        };
         let http = match http::serve(config.http.listen, services.clone()).await {
             Ok(http) => http,
             Err(error) => {
                 services.transport.close("the node cannot start").await;
+                drop(keeping);
                 stop(services.spaces.values(), threads).await;
                 return Err(error.into());
             }
         };
-        let failed = first_of(failed);
+        let keeper = (keeper, keeping.start().map_err(StartError::Thread)?);
+        let (watchdog, failed) = watch_over(Watchdog::over(&beats, watchdog::PATIENCE), standings);
         let retention = tokio::spawn(retention::run(services.clone()));
-        Ok(Self { services, http, threads, retention, failed, _directory: directory })
+        Ok(Self {
+            services,
+            http,
+            threads,
+            retention,
+            keeper,
+            watchdog,
+            failed,
+            _directory: directory,
+        })
     }
 
     /// Where clients are heard.
@@ -238,8 +290,8 @@ impl Node {
         &self.services
     }
 
-    /// Resolves, with the reason, when the node cannot go on: a write failed, and its outcome is
-    /// unknown. End it and start it again: it comes back under a new origin.
+    /// Resolves, with the reason, when the node cannot go on: a thread of it has ended. A failed
+    /// write is no such reason: the store is opened again inside the process.
     pub async fn failed(&self) -> String {
         let mut failed = self.failed.clone();
         match failed.wait_for(Option::is_some).await {
@@ -252,7 +304,12 @@ impl Node {
     /// written.
     pub async fn shutdown(self) {
         self.retention.abort();
+        self.watchdog.abort();
         self.http.shutdown().await;
+        // First of all threads: it would open again what is closed here.
+        let (keeper, thread) = self.keeper;
+        let _ = keeper.send(Event::Stop);
+        join(vec![thread]).await;
         self.services.transport.close("the node shuts down").await;
         stop(self.services.spaces.values(), self.threads).await;
     }
@@ -261,27 +318,32 @@ impl Node {
 /// What a space's thread is started with.
 struct Starting<'a> {
     space: &'a ClusterSpace,
-    cluster: &'a Cluster,
-    engine: &'a SharedEngine,
+    slot: &'a EngineSlot,
     committer: &'a Committer,
     transport: &'a Arc<OnceLock<Transport>>,
-    failures: &'a mpsc::UnboundedSender<String>,
+    keeper: &'a Sender<Event>,
+    standings: &'a Standings,
+    beat: Arc<Beat>,
     upkeep: (Policy, &'a Caretaker),
 }
 
 impl Starting<'_> {
-    fn start(&self, replica: Replica) -> Result<(Space, JoinHandle<()>), StartError> {
+    fn start(
+        self,
+        run: Run,
+        replicator: Replicator,
+    ) -> Result<(Space, JoinHandle<()>), StartError> {
         let id = self.space.id;
-        let replicator = Replicator::new(replica, roster(self.cluster, self.space));
         let (inputs, mailbox) = sync_channel(MAILBOX);
-        let (published, forgetting) = (Space::follower_channel(), Forgetting::default());
+        let (published, forgetting) = (Channel::new(), Forgetting::default());
         let (progress, shown) = watch::channel(SpaceThread::first_progress(&replicator));
         let space = Space::new(
             (self.space.name.clone(), self.space.regions.clone()),
-            Reader::new(Arc::clone(self.engine), id),
+            Reader::new(self.slot.clone(), id),
             inputs.clone(),
             (published.clone(), forgetting.clone()),
             shown,
+            self.standings.watch(),
         );
         let (sender, closer) = (Arc::clone(self.transport), Arc::clone(self.transport));
         let wiring = Wiring {
@@ -301,28 +363,14 @@ impl Starting<'_> {
                     transport.disconnect(peer, reason);
                 }
             }),
-            failed: self.failures.clone(),
+            keeper: self.keeper.clone(),
+            beat: self.beat,
             upkeep: (self.upkeep.0, self.upkeep.1.clone()),
         };
-        let thread = SpaceThread::start(replicator, wiring, mailbox).map_err(StartError::Thread)?;
+        let thread = SpaceThread::start((run.number, replicator), wiring, mailbox)
+            .map_err(StartError::Thread)?;
         Ok((space, thread))
     }
-}
-
-fn open_replica(
-    engine: &SharedEngine,
-    space: &ClusterSpace,
-    about: &About,
-) -> Result<Replica, StartError> {
-    let writer = Writer {
-        node: about.entry.id,
-        region: about.entry.region.clone(),
-        origin: about.origin,
-        started: about.started,
-    };
-    let entropy = Entropy::from_seed(random()?);
-    Replica::open(Arc::clone(engine), &space.name, writer, entropy, DOCUMENT_CACHE_BYTES)
-        .map_err(|source| StartError::Replica { space: space.name.clone(), source })
 }
 
 fn upkeep_policy(config: &Config) -> Policy {
@@ -330,14 +378,6 @@ fn upkeep_policy(config: &Config) -> Policy {
     Policy {
         erase_within: millis(config.erasure.within),
         keep_log: config.log.trim.then(|| millis(config.log.keep)),
-    }
-}
-
-fn roster(cluster: &Cluster, space: &ClusterSpace) -> Roster {
-    let inside = cluster.nodes.iter().filter(|node| space.regions.contains(&node.region));
-    Roster {
-        regions: space.regions.clone(),
-        nodes: inside.map(|node| (node.id, node.region.clone())).collect::<BTreeMap<NodeId, _>>(),
     }
 }
 
@@ -364,6 +404,10 @@ fn route(spaces: &BTreeMap<SpaceId, Space>, event: PeerEvent) {
 /// Ends the replica threads, then the committer, which ends with its last handle.
 async fn stop(spaces: impl Iterator<Item = &Space>, threads: Vec<JoinHandle<()>>) {
     spaces.for_each(|space| space.deliver(ThreadInput::Stop));
+    join(threads).await;
+}
+
+async fn join(threads: Vec<JoinHandle<()>>) {
     let joined = tokio::task::spawn_blocking(move || {
         threads.into_iter().filter_map(|thread| thread.join().err()).count()
     });
@@ -374,24 +418,22 @@ async fn stop(spaces: impl Iterator<Item = &Space>, threads: Vec<JoinHandle<()>>
     }
 }
 
-/// The first failure reported, for all who ask.
-fn first_of(mut failures: mpsc::UnboundedReceiver<String>) -> watch::Receiver<Option<String>> {
+/// Looks at the threads as long as the node runs. The receiver gets a reason when one has ended.
+fn watch_over(
+    mut watchdog: Watchdog,
+    standings: Standings,
+) -> (tokio::task::JoinHandle<()>, watch::Receiver<Option<String>>) {
     let (report, failed) = watch::channel(None);
-    tokio::spawn(async move {
-        if let Some(reason) = failures.recv().await {
-            report.send_replace(Some(reason));
-            report.closed().await;
+    let watching = tokio::spawn(async move {
+        let mut looks = tokio::time::interval(watchdog::LOOK_EVERY);
+        loop {
+            looks.tick().await;
+            watchdog.look(Instant::now(), &standings);
+            if let Some(name) = watchdog.ended() {
+                report.send_replace(Some(format!("the thread `{name}` has ended")));
+                report.closed().await;
+            }
         }
     });
-    failed
-}
-
-fn wall() -> Millis {
-    SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_millis() as Millis
-}
-
-fn random<const N: usize>() -> Result<[u8; N], StartError> {
-    let mut bytes = [0; N];
-    getrandom::fill(&mut bytes).map_err(StartError::Random)?;
-    Ok(bytes)
+    (watching, failed)
 }

@@ -3,6 +3,7 @@
 //!
 //! Knows no HTTP and no QUIC. Invariant: what is published or answered is durable.
 
+mod channel;
 mod published;
 mod thread;
 mod upkeep;
@@ -17,15 +18,17 @@ use warbler_store::name::Name;
 use warbler_store::reader::Reader;
 use warbler_store::replica::{Counts, Point};
 
+use crate::room::NoRoom;
+use crate::standing::Standing;
 pub(crate) use published::{Forgetting, Published};
+
+pub(crate) use channel::Channel;
 pub(crate) use thread::{SpaceThread, ThreadInput, Wiring};
 pub use upkeep::UpkeepProgress;
 pub(crate) use upkeep::{Finished, Policy};
 
 /// How many inputs may wait for a replica thread before clients are told to come again.
 pub(crate) const MAILBOX: usize = 4096;
-/// How many batches a follower may lag behind before it must resume from its token.
-const FOLLOWER_BATCHES: usize = 256;
 
 /// What the replica thread says of itself after every batch.
 #[derive(Debug, Clone)]
@@ -40,6 +43,8 @@ pub struct Progress {
     pub alarms: Vec<String>,
     /// How upkeep stands.
     pub upkeep: UpkeepProgress,
+    /// Why the space takes nothing in, if its replica could not be opened or met damage.
+    pub stands_still: Option<String>,
 }
 
 /// Why a command was not carried out.
@@ -48,9 +53,18 @@ pub enum SubmitError {
     /// Too much waits already.
     #[error("the node is busy: {MAILBOX} requests wait for the space")]
     Busy,
-    /// The node stopped before it knew the outcome.
-    #[error("the outcome is unknown: the node stopped before it was written")]
+    /// The node stopped, or a write failed, before the outcome was known.
+    #[error("the outcome is unknown: the node stopped, or a write failed, before it was written")]
     OutcomeUnknown,
+    /// There is no room for it on the device. Nothing was changed.
+    #[error("the node is read-only: {0}")]
+    NoRoom(NoRoom),
+    /// The store is being opened again. Nothing was changed.
+    #[error("the store is being opened again after a failure")]
+    Reopening,
+    /// The space's replica could not be opened, or met damage. Nothing was changed.
+    #[error("the space stands still: {0}")]
+    StandsStill(String),
 }
 
 /// A space that runs. Clones are the same space.
@@ -65,9 +79,10 @@ struct Shared {
     regions: Vec<Name>,
     reader: Reader,
     inputs: SyncSender<ThreadInput>,
-    published: broadcast::Sender<Published>,
+    published: Channel<Published>,
     forgetting: Forgetting,
     progress: watch::Receiver<Progress>,
+    standing: watch::Receiver<Standing>,
 }
 
 impl Space {
@@ -75,17 +90,14 @@ impl Space {
         (name, regions): (Name, Vec<Name>),
         reader: Reader,
         inputs: SyncSender<ThreadInput>,
-        (published, forgetting): (broadcast::Sender<Published>, Forgetting),
+        (published, forgetting): (Channel<Published>, Forgetting),
         progress: watch::Receiver<Progress>,
+        standing: watch::Receiver<Standing>,
     ) -> Self {
         let id = SpaceId::of(&name);
-        let shared = Shared { name, id, regions, reader, inputs, published, forgetting, progress };
+        let shared =
+            Shared { name, id, regions, reader, inputs, published, forgetting, progress, standing };
         Self { shared: Arc::new(shared) }
-    }
-
-    /// The channel that followers listen on.
-    pub(crate) fn follower_channel() -> broadcast::Sender<Published> {
-        broadcast::Sender::new(FOLLOWER_BATCHES)
     }
 
     /// Its name.
@@ -131,15 +143,25 @@ impl Space {
     /// Carries out a command, and waits until its outcome is durable.
     ///
     /// # Errors
-    /// When the mailbox is full, or the node stops.
+    /// When the mailbox is full, the node takes no writes, or it stops.
     pub async fn submit(&self, command: Command) -> Result<Outcome, SubmitError> {
+        self.check_standing()?;
         let (answer, outcome) = oneshot::channel();
         let input = ThreadInput::Command { command, answer };
         self.shared.inputs.try_send(input).map_err(|error| match error {
             TrySendError::Full(_) => SubmitError::Busy,
             TrySendError::Disconnected(_) => SubmitError::OutcomeUnknown,
         })?;
-        outcome.await.map_err(|_| SubmitError::OutcomeUnknown)
+        outcome.await.unwrap_or(Err(SubmitError::OutcomeUnknown))
+    }
+
+    /// Refuses what the node would not write, before it waits for anything.
+    fn check_standing(&self) -> Result<(), SubmitError> {
+        let standing = self.shared.standing.borrow();
+        if standing.reopening.is_some() {
+            return Err(SubmitError::Reopening);
+        }
+        standing.no_room.map_or(Ok(()), |no_room| Err(SubmitError::NoRoom(no_room)))
     }
 
     /// Makes the bytes of all that was erased before this call leave the files, at once, and waits

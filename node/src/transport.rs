@@ -37,6 +37,7 @@ mod lane;
 mod peer;
 mod quic;
 mod reason;
+mod run;
 mod session;
 mod tls;
 
@@ -179,7 +180,8 @@ type Events = Box<dyn Fn(PeerEvent) + Send + Sync>;
 /// What all tasks share.
 struct Shared {
     id: NodeId,
-    origin: OriginId,
+    /// The run that greets, or none while there is none.
+    run: watch::Sender<Option<OriginId>>,
     cluster_version: u64,
     max_frame_bytes: u32,
     local: SocketAddr,
@@ -238,7 +240,7 @@ impl Transport {
         let peers = others.map(|node| (node.id, Arc::new(Peer::new(id, node, &cluster))));
         let shared = Arc::new(Shared {
             id,
-            origin,
+            run: watch::Sender::new(Some(origin)),
             cluster_version: cluster.version,
             max_frame_bytes: MAX_FRAME_BYTES,
             local,

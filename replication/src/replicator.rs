@@ -182,6 +182,8 @@ pub struct Replicator {
     outputs: VecDeque<Output>,
     /// The damage of which the operator was told.
     damage: BTreeSet<String>,
+    /// Whether the device has no room for what peers hold.
+    no_room: bool,
     failed: bool,
 }
 
@@ -198,6 +200,7 @@ impl Replicator {
             flushing: None,
             outputs: VecDeque::new(),
             damage: BTreeSet::new(),
+            no_room: false,
             failed: false,
         }
     }
@@ -248,6 +251,13 @@ impl Replicator {
             Ok(frame) => self.on_frame(now, peer, frame),
             Err(error) => self.disconnect(peer, format!("a malformed frame: {error}")),
         }
+    }
+
+    /// The device has room for more entries, or has not: then none are taken in and none asked for,
+    /// while peers get what is held here all the same.
+    pub fn handle_room(&mut self, now: Now, has_room: bool) {
+        self.no_room = !has_room;
+        self.pull_missing(now);
     }
 
     /// A client asks for something.

@@ -262,7 +262,7 @@ fn snapshot_and_trim(node: &mut Replica, engine: &SharedEngine) -> Result<usize>
         documents.truncate(64);
         for document in &documents {
             if let Some(built) = Built::of(&*engine.view(), node.space(), *document)? {
-                node.install(built);
+                node.install(built)?;
                 snapshots += 1;
             }
         }

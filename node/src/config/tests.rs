@@ -24,6 +24,7 @@ fn the_commented_defaults_say_what_leaving_everything_out_means() {
     assert_eq!(bare.cluster, Path::new("/var/lib/warbler/../cluster.toml"));
     assert_eq!(bare.quic.listen.to_string(), "127.0.0.1:7421");
     assert_eq!(bare.http.listen.to_string(), "127.0.0.1:7420");
+    assert_eq!(bare.store.reserve, Size(64 << 20));
     assert_eq!(bare.erasure.within, Duration::from_secs(3_600));
     assert_eq!(bare.log, LogConfig { trim: false, keep: Duration::from_secs(3_600) });
 }
@@ -36,6 +37,16 @@ fn spans_of_time_are_read_and_refused_by_name() {
     assert_eq!(config.log, LogConfig { trim: true, keep: Duration::from_secs(7 * 86_400) });
     let error = refusal("name = \"a\"\n[erasure]\nwithin = \"soon\"\n");
     assert!(error.contains(":3: `erasure.within`: `soon` is not a span of time"), "{error}");
+}
+
+#[test]
+fn the_reserve_is_a_size() {
+    let config = parse_with("name = \"a\"\n[store]\nreserve = \"1GiB\"\n", &[]).expect("a size");
+    assert_eq!(config.store.reserve, Size(1 << 30));
+    let error = refusal("name = \"a\"\n[store]\nreserve = \"much\"\n");
+    assert!(error.contains(":3: `store.reserve`: `much` is not a size"), "{error}");
+    let error = refusal("name = \"a\"\n[store]\nrezerve = \"1GiB\"\n");
+    assert!(error.contains(":3: unknown field `rezerve`"), "{error}");
 }
 
 #[test]

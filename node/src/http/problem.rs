@@ -21,6 +21,9 @@ const TYPE_PREFIX: &str = "urn:warbler:problem:";
 /// When to come again after `busy`, in seconds.
 const RETRY_AFTER_SECONDS: &str = "1";
 
+/// When to come again to a node that is read-only, in seconds: room is made by people.
+const RETRY_WITHOUT_ROOM_AFTER_SECONDS: &str = "10";
+
 /// What is wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -41,6 +44,8 @@ pub(super) enum Kind {
     TooManyEmojis,
     Busy,
     OutcomeUnknown,
+    Reopening,
+    NoRoom,
     Behind,
     Trimmed,
     InvalidSession,
@@ -92,6 +97,10 @@ impl Kind {
             Self::OutcomeUnknown => {
                 ("outcome-unknown", S::INTERNAL_SERVER_ERROR, "The outcome is unknown")
             }
+            Self::Reopening => {
+                ("reopening", S::SERVICE_UNAVAILABLE, "The store is being opened again")
+            }
+            Self::NoRoom => ("no-room", S::INSUFFICIENT_STORAGE, "The node is read-only"),
             Self::Behind => ("behind", S::CONFLICT, "The node is behind the session"),
             Self::Trimmed => {
                 ("trimmed", S::GONE, "The log does not go back as far as the session token")
@@ -124,6 +133,14 @@ impl Kind {
             }
             Self::Internal => ("internal", S::INTERNAL_SERVER_ERROR, "The node failed"),
         }
+    }
+
+    /// When to come again, in seconds, where that helps.
+    fn retry_after(self) -> Option<&'static str> {
+        if matches!(self, Self::Busy | Self::Reopening) {
+            return Some(RETRY_AFTER_SECONDS);
+        }
+        (self == Self::NoRoom).then_some(RETRY_WITHOUT_ROOM_AFTER_SECONDS)
     }
 }
 
@@ -209,8 +226,8 @@ impl IntoResponse for Problem {
         };
         set(header::CONTENT_TYPE, "application/problem+json");
         set(header::CACHE_CONTROL, "no-store");
-        if self.kind == Kind::Busy {
-            set(header::RETRY_AFTER, RETRY_AFTER_SECONDS);
+        if let Some(seconds) = self.kind.retry_after() {
+            set(header::RETRY_AFTER, seconds);
         }
         response
     }
@@ -230,6 +247,9 @@ impl From<InvalidId> for Problem {
 
 impl From<EngineError> for Problem {
     fn from(error: EngineError) -> Self {
+        if matches!(error, EngineError::Reopening) {
+            return Self::new(Kind::Reopening, error.to_string());
+        }
         Self::internal(error)
     }
 }
@@ -248,6 +268,11 @@ impl From<SubmitError> for Problem {
         match error {
             SubmitError::Busy => Self::new(Kind::Busy, error.to_string()),
             SubmitError::OutcomeUnknown => Self::outcome_unknown(error.to_string()),
+            SubmitError::Reopening => Self::new(Kind::Reopening, error.to_string())
+                .hint("nothing was changed: come again in a moment, or ask another region"),
+            SubmitError::NoRoom(_) => Self::new(Kind::NoRoom, error.to_string())
+                .hint("nothing was changed: ask another region, or make room on the device"),
+            SubmitError::StandsStill(_) => Self::internal(error),
         }
     }
 }

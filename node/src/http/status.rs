@@ -9,6 +9,7 @@ use axum::Json;
 use axum::extract::{Request, State};
 use axum::http::StatusCode;
 use warbler_replication::replicator::PeerProgress;
+use warbler_store::engine::EngineError;
 use warbler_store::id::OriginId;
 use warbler_store::tables::{self, OriginRow, QuarantineRow};
 
@@ -29,14 +30,27 @@ pub(super) async fn healthy() -> &'static str {
 }
 
 pub(super) async fn ready(State(api): State<Api>) -> (StatusCode, String) {
-    let ended = api.services.spaces.values().find(|space| !space.is_running());
-    match ended {
-        None => (StatusCode::OK, "ready".to_owned()),
-        Some(space) => {
-            let text = format!("the replica of space `{}` has ended", space.name());
-            (StatusCode::SERVICE_UNAVAILABLE, text)
-        }
+    match why_unready(&api.services) {
+        Some(why) => (StatusCode::SERVICE_UNAVAILABLE, why),
+        // It answers reads and sends what it holds: other regions need it.
+        None => match api.services.standing.borrow().no_room {
+            Some(no_room) => (StatusCode::OK, format!("ready, but read-only: {no_room}")),
+            None => (StatusCode::OK, "ready".to_owned()),
+        },
     }
+}
+
+fn why_unready(services: &Services) -> Option<String> {
+    if let Some(why) = &services.standing.borrow().reopening {
+        return Some(format!("the store is being opened again: {why}"));
+    }
+    services.spaces.values().find_map(|space| {
+        if !space.is_running() {
+            return Some(format!("the replica of space `{}` has ended", space.name()));
+        }
+        let why = space.progress().borrow().stands_still.clone()?;
+        Some(format!("space `{}` stands still: {why}", space.name()))
+    })
 }
 
 pub(super) async fn status(
@@ -54,7 +68,8 @@ fn read_status(services: &Services) -> Result<Status, Problem> {
         .map(|space| (space, space.progress().borrow().clone()))
         .collect();
     let peers = services.transport.peers();
-    let mut alarms: Vec<String> = Vec::new();
+    let standing = services.standing.borrow().clone();
+    let mut alarms = standing.alarms();
     for (space, progress) in &spaces {
         alarms
             .extend(progress.alarms.iter().map(|text| format!("space `{}`: {text}", space.name())));
@@ -66,6 +81,8 @@ fn read_status(services: &Services) -> Result<Status, Problem> {
         shown.push(space_status(services, space, progress)?);
     }
     let about = &services.about;
+    // Closed for a moment, if it is being opened again.
+    let engine = services.engine.current().ok();
     Ok(Status {
         version: env!("CARGO_PKG_VERSION"),
         node: NodeStatus {
@@ -73,12 +90,15 @@ fn read_status(services: &Services) -> Result<Status, Problem> {
             id: about.entry.id.to_string(),
             region: about.entry.region.to_string(),
             cloud: about.entry.cloud.as_ref().map(ToString::to_string),
-            origin: about.origin.to_string(),
-            started_at: wire::time(about.started),
+            origin: standing.run.origin.to_string(),
+            started_at: wire::time(standing.run.started),
+            run: standing.run.number,
         },
         spaces: shown,
         peers: peers.iter().map(|peer| peer_status(peer, &spaces)).collect(),
-        disk_bytes: services.engine.disk_bytes(),
+        takes_writes: standing.reopening.is_none() && standing.no_room.is_none(),
+        disk_bytes: engine.as_ref().map_or(0, |engine| engine.disk_bytes()),
+        disk_free_bytes: engine.and_then(|engine| engine.room().ok()).map(|room| room.free_bytes),
         alarms,
     })
 }
@@ -89,10 +109,17 @@ fn space_status(
     progress: &Progress,
 ) -> Result<SpaceStatus, Problem> {
     // What is held now names every origin of the vector, which is of a moment ago.
-    let origins = space.reader().origins()?;
+    let origins = match space.reader().origins() {
+        // What the node stands for must be seen while it cannot read.
+        Err(EngineError::Reopening) => BTreeMap::new(),
+        origins => origins?,
+    };
     let vector = &progress.point.vector;
-    let quarantine = QuarantineRow::prefix(space.id());
-    let quarantined = tables::rows::<QuarantineRow, _>(&*services.engine, &quarantine);
+    let quarantined = services.engine.current().map_or(0, |engine| {
+        let prefix = QuarantineRow::prefix(space.id());
+        let rows = tables::rows::<QuarantineRow, _>(&*engine, &prefix);
+        rows.take(MAX_QUARANTINED).count()
+    });
     Ok(SpaceStatus {
         name: space.name().to_string(),
         id: space.id().to_string(),
@@ -104,7 +131,7 @@ fn space_status(
         vector_digest: vector.digest().to_string(),
         ahead_ids: progress.counts.ahead,
         trimmed: origins.values().map(|row| row.trimmed).sum(),
-        quarantined: quarantined.take(MAX_QUARANTINED).count() as u64,
+        quarantined: quarantined as u64,
         sweeps_pending: progress.upkeep.sweeps,
         vector: vector.iter().map(|at| component(services, &origins, at)).collect(),
     })

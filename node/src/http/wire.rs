@@ -151,7 +151,11 @@ pub(super) struct Status {
     pub(super) node: NodeStatus,
     pub(super) spaces: Vec<SpaceStatus>,
     pub(super) peers: Vec<PeerStatus>,
+    /// Whether posts are taken; if not, an alarm says why.
+    pub(super) takes_writes: bool,
     pub(super) disk_bytes: u64,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) disk_free_bytes: Option<u64>,
     pub(super) alarms: Vec<String>,
 }
 
@@ -165,6 +169,8 @@ pub(super) struct NodeStatus {
     pub(super) cloud: Option<String>,
     pub(super) origin: String,
     pub(super) started_at: String,
+    /// Counts the runs of the process: one more after each failed write.
+    pub(super) run: u64,
 }
 
 /// A space. `digest` and `vector_digest` belong to one moment.

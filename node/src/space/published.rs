@@ -34,6 +34,11 @@ impl Forgetting {
         self.count.load(Ordering::SeqCst)
     }
 
+    /// Makes all words that are on their way old: what became of them is not known.
+    pub(crate) fn begin_anew(&self) {
+        self.count.fetch_add(1, Ordering::SeqCst);
+    }
+
     /// What is to be published of a batch. `erasures` is the digest of the erasure table now and
     /// before: rows may take effect before the entries that carry them.
     pub(crate) fn publish(

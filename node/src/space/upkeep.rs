@@ -222,7 +222,8 @@ mod tests {
     use warbler_store::id::OriginId;
 
     fn upkeeping(keep_log: Option<Millis>) -> Upkeeping {
-        let (caretaker, _) = Caretaker::start(Arc::new(MemoryEngine::new())).expect("a thread");
+        let (caretaker, _) =
+            Caretaker::start(Arc::new(MemoryEngine::new()).into()).expect("a thread");
         let policy = Policy { erase_within: 3_600_000, keep_log };
         let nobody = Box::new(|| -> Box<dyn FnOnce(Finished) + Send> { Box::new(|_| {}) });
         Upkeeping::new(SpaceId([1; 16]), (policy, caretaker), nobody)

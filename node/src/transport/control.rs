@@ -76,7 +76,8 @@ pub(super) async fn greet(
     let lost = |error: &dyn std::fmt::Display| Refusal::of_lost(connection, error);
     send.set_priority(PRIORITY).map_err(|error| lost(&error))?;
 
-    let ours = shared.greeting(peer);
+    let run = shared.run()?;
+    let ours = shared.greeting(run, peer);
     send.write_all(&ours.encode()).await.map_err(|error| lost(&error))?;
     let theirs = read_greeting(connection, &mut receive).await?;
     let agreement = agree(&ours, &theirs, peer.id)
@@ -90,6 +91,7 @@ pub(super) async fn greet(
     }
     let (replies, waiting) = mpsc::channel(WAITING_BYTES);
     let taken = peer.take_seat(connection, theirs.origin, replies.clone())?;
+    shared.check_still_runs(run)?;
     if peer.we_decide() {
         send.write_all(&[YOU_ARE_IN]).await.map_err(|error| lost(&error))?;
     }
@@ -150,10 +152,10 @@ async fn expect(
 }
 
 impl Shared {
-    fn greeting(&self, peer: &Peer) -> Greeting {
+    fn greeting(&self, origin: OriginId, peer: &Peer) -> Greeting {
         Greeting {
             versions: vec![PROTOCOL_VERSION],
-            origin: self.origin,
+            origin,
             node: self.id,
             cluster_version: self.cluster_version,
             spaces: peer.spaces.clone(),

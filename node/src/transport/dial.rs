@@ -31,6 +31,7 @@ const HANDSHAKES_ON_TRUST: usize = 16;
 pub(super) async fn keep_dialling(shared: Arc<Shared>, peer: Arc<Peer>) {
     loop {
         peer.vacant().await;
+        shared.runs().await;
         tokio::time::sleep(peer.next_pause(chance())).await;
         if peer.is_occupied() {
             continue;

@@ -244,7 +244,8 @@ impl Replicator {
             if parcel.origin != own {
                 session.raise(parcel.origin, parcel.seq, own);
             }
-            if parcel.seq <= self.replica.applied().get(parcel.origin) {
+            // Without room it is pulled later, like anything that was lost on the way.
+            if self.no_room || parcel.seq <= self.replica.applied().get(parcel.origin) {
                 continue;
             }
             let entry = match Entry::decode(&parcel.entry) {
@@ -293,7 +294,7 @@ impl Replicator {
     /// a lesser depth, so taking the least first finds all there is to find.
     pub(super) fn deliver_waiting(&mut self, now: Now) {
         let peers: Vec<NodeId> = self.sessions.keys().copied().collect();
-        let mut progress = !self.failed;
+        let mut progress = !self.failed && !self.no_room;
         while progress {
             progress = false;
             for peer in &peers {

@@ -46,6 +46,9 @@ impl Replicator {
             return;
         }
         self.pulls.due = None;
+        if self.no_room {
+            return;
+        }
         self.note_stuck(now);
         let peers: Vec<NodeId> = self.sessions.keys().copied().collect();
         for peer in peers {

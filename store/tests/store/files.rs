@@ -24,9 +24,9 @@ fn planted(seed: u8) -> String {
 fn holds(directory: &Path, words: &str) -> bool {
     let windows: Vec<&[u8]> = words.as_bytes().chunks(12).collect();
     let found = |bytes: &[u8]| {
-        let hits = windows.iter().filter(|window| {
-            bytes.windows(window.len()).any(|place| place == **window)
-        });
+        let hits = windows
+            .iter()
+            .filter(|window| bytes.windows(window.len()).any(|place| place == **window));
         hits.count() >= 2
     };
     fs::read_dir(directory).expect("reads").any(|entry| {

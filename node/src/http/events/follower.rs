@@ -159,7 +159,12 @@ impl Follower {
         match received {
             Ok(published) => Some(self.show(published).await),
             Err(RecvError::Lagged(batches)) => Some(Err(format!("it is {batches} batches behind"))),
-            Err(RecvError::Closed) => None,
+            // The run is over, and its last batch may be durable without having been published.
+            Err(RecvError::Closed) => {
+                self.live = self.space.follow();
+                self.phase = Phase::Replaying;
+                Some(Ok(()))
+            }
         }
     }
 
