@@ -43,6 +43,7 @@ mod session;
 mod settings;
 mod status;
 mod sweep;
+mod verify;
 mod wire;
 
 /// Connections that wait to be accepted.

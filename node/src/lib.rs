@@ -22,6 +22,7 @@ pub mod identity;
 pub mod node;
 pub mod retention;
 pub mod room;
+pub mod scrub;
 pub mod space;
 pub mod standing;
 pub mod transport;

@@ -28,6 +28,7 @@ use crate::keeper::{Event, Keeper};
 use crate::opening::Opening;
 use crate::reserve::Reserve;
 use crate::retention;
+use crate::scrub::{Scrub, Scrubbing};
 use crate::space::{Channel, Forgetting, MAILBOX, Policy, Space, SpaceThread, ThreadInput, Wiring};
 use crate::standing::{Run, Standing, Standings};
 use crate::transport::{OurSide, PeerEvent, Transport, TransportError};
@@ -128,6 +129,8 @@ pub struct Services {
     pub transport: Transport,
     /// The engine, for its size on disk. Nobody may keep what it takes out of there.
     pub engine: EngineSlot,
+    /// What reads the store back.
+    pub scrub: Scrub,
     /// Which run it is, and whether it takes writes.
     pub standing: watch::Receiver<Standing>,
 }
@@ -140,6 +143,7 @@ pub struct Node {
     keeper: (Sender<Event>, JoinHandle<()>),
     watchdog: tokio::task::JoinHandle<()>,
     retention: tokio::task::JoinHandle<()>,
+    scrubbing: Scrubbing,
     failed: watch::Receiver<Option<String>>,
     /// Held until the node is gone.
     _directory: DataDirectory,
@@ -186,6 +190,7 @@ impl Node {
         threads.push(thread);
         let (caretaker, thread) = Caretaker::start(slot.clone()).map_err(StartError::Thread)?;
         threads.push(thread);
+        let (scrub, scrubbing) = Scrub::start(slot.clone()).map_err(StartError::Thread)?;
         // The spaces send through the transport and the transport delivers to the spaces: it is
         // set once both are there, before any peer can be connected.
         let transport: Arc<OnceLock<Transport>> = Arc::new(OnceLock::new());
@@ -246,6 +251,7 @@ impl Node {
             default_space,
             transport: bound,
             engine: slot,
+            scrub,
             standing: standings.watch(),
         };
         let http = match http::serve(config.http.listen, services.clone()).await {
@@ -265,6 +271,7 @@ impl Node {
             http,
             threads,
             retention,
+            scrubbing,
             keeper,
             watchdog,
             failed,
@@ -306,7 +313,10 @@ impl Node {
         self.retention.abort();
         self.watchdog.abort();
         self.http.shutdown().await;
-        // First of all threads: it would open again what is closed here.
+        let Scrubbing { stop: walking, thread } = self.scrubbing;
+        drop(walking);
+        join(vec![thread]).await;
+        // First of all that write: it would open again what is closed here.
         let (keeper, thread) = self.keeper;
         let _ = keeper.send(Event::Stop);
         join(vec![thread]).await;

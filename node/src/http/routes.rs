@@ -12,6 +12,7 @@ use tower_http::trace::TraceLayer;
 use super::problem::{Kind, Problem};
 use super::{
     Api, conversations, deeds, events, guard, messages, people, session, settings, status, sweep,
+    verify,
 };
 
 /// The whole API.
@@ -41,6 +42,7 @@ pub(super) fn router(api: Api) -> Router {
         .merge(space)
         .route("/v1/status", get(status::status))
         .route("/v1/erasures/sweep", post(sweep::sweep))
+        .route("/v1/verify", post(verify::verify))
         .route("/healthz", get(status::healthy))
         .route("/readyz", get(status::ready))
         .method_not_allowed_fallback(method_not_allowed)

@@ -74,6 +74,8 @@ fn read_status(services: &Services) -> Result<Status, Problem> {
         alarms
             .extend(progress.alarms.iter().map(|text| format!("space `{}`: {text}", space.name())));
     }
+    let damage = services.scrub.findings().damage;
+    alarms.extend(damage.into_iter().map(|damage| format!("the store is damaged: {damage}")));
     let of_peers = peers.iter().filter_map(|peer| peer.alarm.as_ref().zip(Some(&peer.name)));
     alarms.extend(of_peers.map(|(text, name)| format!("peer `{name}`: {text}")));
     let mut shown = Vec::with_capacity(spaces.len());
