@@ -7,7 +7,7 @@ use std::sync::Arc;
 use proptest::prelude::*;
 use warbler_store::engine::MemoryEngine;
 use warbler_store::id::Digest;
-use warbler_store::replica::{NewMessage, Placing, PostError};
+use warbler_store::replica::{CommandError, NewMessage, Placing};
 
 use crate::node::{Node, ROOMY, Shown, TINY, keyed, name, nodes, says};
 use crate::posting::split;
@@ -178,7 +178,7 @@ impl World {
             ..message
         };
         match node.try_post(message) {
-            Ok(_) | Err(PostError::KeyReused(_)) => {}
+            Ok(_) | Err(CommandError::KeyReused(_)) => {}
             Err(other) => panic!("only a key may be refused: {other}"),
         }
     }
