@@ -158,7 +158,7 @@ impl Replica {
             }
             for place in places {
                 self.erase_message(&mut row, place)?;
-                self.forget_words(id, place.identity)?;
+                self.forget_words_of(place, author, up_to)?;
             }
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
