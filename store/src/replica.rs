@@ -23,6 +23,7 @@ mod building;
 mod deeds;
 mod documents;
 mod erase;
+mod left;
 mod maintain;
 mod markers;
 mod operate;
