@@ -21,3 +21,5 @@ mod reading;
 mod refusals;
 #[path = "store/restarts.rs"]
 mod restarts;
+#[path = "store/world.rs"]
+mod world;
