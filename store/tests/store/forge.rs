@@ -11,12 +11,15 @@ use warbler_store::id::{ConversationId, Digest, Front, Identity, NodeId, OriginI
 use warbler_store::record::{Body, ContentType, Header, RecordKey};
 use warbler_store::vector::VersionVector;
 
-use crate::node::{name, space};
+use crate::node::{Node, name, space};
 
 /// An origin that writes what it likes.
 pub(crate) struct Liar {
     origin: OriginId,
     seq: u64,
+    depth: u64,
+    /// What its next entry says that it has seen since the last.
+    saw: VersionVector,
     digest: Digest,
     documents: BTreeMap<SegmentId, Tips>,
 }
@@ -26,19 +29,35 @@ impl Liar {
     pub(crate) fn new(number: u8) -> (Self, Parcel) {
         let origin = OriginId([number; 16]);
         let digest = chain_start(space(), origin);
-        let mut liar = Self { origin, seq: 0, digest, documents: BTreeMap::new() };
+        let mut liar = Self {
+            origin,
+            seq: 0,
+            depth: 0,
+            saw: VersionVector::default(),
+            digest,
+            documents: BTreeMap::new(),
+        };
         let node = NodeId([number; 32]);
         let record = EntryKind::Origin { node, region: name("oslo"), started: 0 };
         let parcel = liar.entry(record, Vec::new());
         (liar, parcel)
     }
 
+    /// Its next entry stands on all that `node` has applied.
+    pub(crate) fn sees(&mut self, node: &Node) {
+        let own = self.origin;
+        let applied = node.replica.applied().iter();
+        self.saw = applied.filter(|(origin, _)| *origin != own).collect();
+        self.depth = node.replica.counts().depth;
+    }
+
     /// Its next entry.
     pub(crate) fn entry(&mut self, kind: EntryKind, bodies: Vec<Carried>) -> Parcel {
         self.seq += 1;
         let previous = chain_link(self.digest);
-        let saw = VersionVector::default();
-        let entry = Entry { depth: self.seq, saw, previous, kind }.encode();
+        self.depth += 1;
+        let saw = std::mem::take(&mut self.saw);
+        let entry = Entry { depth: self.depth, saw, previous, kind }.encode();
         self.digest = chain_digest(self.digest, &entry);
         let chain = chain_mark(self.digest);
         Parcel { origin: self.origin, seq: self.seq, entry, chain, bodies }
@@ -70,7 +89,7 @@ impl Liar {
         records: Vec<(Identity, Vec<u8>)>,
         bodies: Vec<Carried>,
     ) -> Parcel {
-        let (depth, origin) = (self.seq + 1, self.origin);
+        let (depth, origin) = (self.depth + 1, self.origin);
         let document = self.documents.entry(SegmentId { conversation, ordinal }).or_default();
         let key = |identity| RecordKey { depth, origin, identity }.to_text();
         let writes = records.into_iter().map(|(of, bytes)| (key(of), Scalar::Bytes(bytes)));
