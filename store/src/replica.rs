@@ -24,6 +24,7 @@ mod deeds;
 mod directory;
 mod documents;
 mod erase;
+mod left;
 mod maintain;
 mod markers;
 mod operate;

@@ -121,7 +121,13 @@ impl Replica {
         Ok(placement)
     }
 
-    fn covers_post(&self, id: ConversationId, row: &ConversationRow, record: &Record) -> bool {
+    /// Whether the words of a post are to be forgotten.
+    pub(super) fn covers_post(
+        &self,
+        id: ConversationId,
+        row: &ConversationRow,
+        record: &Record,
+    ) -> bool {
         self.covers(
             row,
             &Words {

@@ -196,6 +196,14 @@ impl BodyKey {
         [&conversation.0[..], &BEHIND_ALL].concat()
     }
 
+    /// Front and identity in the key of words that do not show.
+    #[must_use]
+    pub fn parse_behind(key: &[u8]) -> Option<(Front, Identity)> {
+        let behind = key.get(16..)?.strip_prefix(&BEHIND_ALL)?;
+        let (front, behind) = behind.split_first_chunk()?;
+        Some((Front::from_bytes(*front), Identity(*behind.first_chunk()?)))
+    }
+
     /// The prefix of the words that do not show of records about `identity` at `front`.
     #[must_use]
     pub fn record_prefix(
