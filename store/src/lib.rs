@@ -30,10 +30,12 @@ pub mod log;
 pub mod name;
 pub mod open;
 pub mod overlay;
-pub mod reader;
 mod projection;
+pub mod reader;
 pub mod record;
 pub mod replica;
+#[cfg(test)]
+mod scene;
 pub mod seal;
 pub mod tables;
 pub mod token;

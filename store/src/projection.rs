@@ -77,8 +77,7 @@ impl<'a> Forgotten<'a> {
         conversation: ConversationId,
         authors: &'a BTreeMap<Name, Front>,
     ) -> Result<Self, EngineError> {
-        let cut: Option<Erasure> =
-            tables::get(view, &(space, ErasureKey::Cut(conversation)))?;
+        let cut: Option<Erasure> = tables::get(view, &(space, ErasureKey::Cut(conversation)))?;
         let cut = match cut {
             Some(Erasure::Cut { up_to, .. }) => Some(up_to),
             Some(_) | None => None,

@@ -3,13 +3,18 @@
 //! Invariant: after a row is applied nothing it covers is read, kept or sent on, and what arrives
 //! later and is covered is never kept. Bytes leave the files when they are swept (`maintain.rs`).
 
+#[cfg(test)]
+mod tests;
+
+use super::documents::CONVERSATION_DOCUMENT;
 use super::place::timeline_row;
 use super::{Replica, ReplicaError};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Front, Millis};
 use crate::name::Name;
-use crate::record::Body;
+use crate::projection::{documents_of, records_in};
+use crate::record::{Body, Statement};
 use crate::seal;
 use crate::tables::{
     self, BodyKey, ConversationRow, ErasureKey, MembershipRow, MessageKey, NameRow, RowType,
@@ -153,12 +158,15 @@ impl Replica {
         for id in ids {
             let Some(mut row) = self.conversation(id)? else { continue };
             let places = self.places_by(id, author, up_to)?;
-            if places.is_empty() {
+            let expired = self.forget_expired_edits(id, &row, author, up_to)?;
+            if places.is_empty() && !expired {
                 continue;
             }
             for place in places {
-                self.erase_message(&mut row, place)?;
-                self.forget_words(id, place.identity)?;
+                if place.front <= up_to {
+                    self.erase_message(&mut row, place)?;
+                }
+                self.forget_words_until(place, author, up_to)?;
             }
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
@@ -166,23 +174,57 @@ impl Replica {
         Ok(())
     }
 
-    /// Where messages by `author` stand in a conversation, up to `up_to`.
+    /// Where messages by `author` stand in a conversation, up to `up_to`, and later ones that were
+    /// edited: where a clock was wild an edit can lie before its message.
     fn places_by(
         &self,
         id: ConversationId,
         author: &Name,
         up_to: Front,
     ) -> Result<Vec<MessageKey>, ReplicaError> {
-        let end = [&id.0[..], &up_to.next().to_bytes()].concat();
         let mut places = Vec::new();
-        for row in self.overlay.scan(TimelineRow::TABLE, &id.0, &end, Direction::Forward) {
-            let (key, value) = row?;
-            let there: TimelineRow = tables::open(&key, &value)?;
-            if there.header.author == *author {
+        for row in tables::rows::<TimelineRow, _>(&self.overlay, &id.0) {
+            let (key, there) = row?;
+            let reached = there.header.front <= up_to || there.state.revision.is_some();
+            if there.header.author == *author && reached {
                 places.push(TimelineRow::parse(&key)?);
             }
         }
         Ok(places)
+    }
+
+    /// Removes the words that `author` wrote into edits of messages which have expired, up to
+    /// `up_to`. No row tells any more who edited those, so documents must. True if there may have
+    /// been any.
+    fn forget_expired_edits(
+        &mut self,
+        id: ConversationId,
+        row: &ConversationRow,
+        author: &Name,
+        up_to: Front,
+    ) -> Result<bool, ReplicaError> {
+        let Some(cut) = row.cut.filter(|cut| *cut < up_to) else { return Ok(false) };
+        let words = BodyKey::behind_prefix(id);
+        let start = [&words[..], &cut.next().to_bytes()].concat();
+        let end = [&words[..], &up_to.next().to_bytes()].concat();
+        if self.overlay.scan(Body::TABLE, &start, &end, Direction::Forward).next().is_none() {
+            return Ok(false);
+        }
+        for document in documents_of(&self.overlay, id)? {
+            if document.ordinal == CONVERSATION_DOCUMENT {
+                continue;
+            }
+            for (_, scalar) in records_in(&self.overlay, self.space, document)? {
+                let Ok(Statement::Edit(edit)) = Statement::decode(scalar.as_bytes()) else {
+                    continue;
+                };
+                if edit.editor == *author && edit.front <= up_to {
+                    let prefix = BodyKey::record_prefix(id, edit.front, edit.target);
+                    self.delete_range(Body::TABLE, &prefix, &behind(&prefix))?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Takes a conversation out of the space. Its rows are removed bit by bit (`maintain.rs`):

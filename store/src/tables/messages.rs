@@ -178,6 +178,17 @@ impl BodyKey {
         fits.then_some((origin, seq))
     }
 
+    /// Front and identity in the key of words that do not show.
+    #[must_use]
+    pub fn behind_at(key: &[u8]) -> Option<(Front, Identity)> {
+        if key.get(16..24) != Some(&BEHIND_ALL[..]) {
+            return None;
+        }
+        let front = key.get(24..).and_then(<[u8]>::first_chunk::<8>)?;
+        let identity = key.get(32..).and_then(<[u8]>::first_chunk::<16>)?;
+        Some((Front::from_bytes(*front), Identity(*identity)))
+    }
+
     /// Whose words a row of the table holds: the identity of the message or setting, and whether
     /// they are a title's.
     #[must_use]

@@ -7,8 +7,8 @@ use crate::engine::{Direction, Table, View};
 use crate::erasure::Erasure;
 use crate::id::{ConversationId, OriginId, SpaceId};
 use crate::tables::{
-    self, BodyKey, ConversationRow, ErasureKey, FormatRow, NodeRow, OriginRow,
-    QuarantineRow, RowType, SpaceRow, StagingRow, SweepRow, Whose,
+    self, BodyKey, ConversationRow, ErasureKey, FormatRow, NodeRow, OriginRow, QuarantineRow,
+    RowType, SpaceRow, StagingRow, SweepRow, Whose,
 };
 
 /// Where a walk goes on: a table and the last key read.
@@ -34,7 +34,11 @@ pub(super) fn step(
             None => return Some((table + 1, None)).filter(|(next, _)| *next < Table::ALL.len()),
             Some(Err(error)) => {
                 // Nothing behind it can be reached either.
-                slice.found(Damage::of(which, &last, format!("rows behind cannot be read: {error}")));
+                slice.found(Damage::of(
+                    which,
+                    &last,
+                    format!("rows behind cannot be read: {error}"),
+                ));
                 return Some((table + 1, None)).filter(|(next, _)| *next < Table::ALL.len());
             }
             Some(Ok((key, value))) => {
@@ -149,7 +153,7 @@ impl Owners {
         }
         let key = ConversationRow::key(&id);
         let held = view.get(Table::Index, &key).map_or(true, |row| row.is_some())
-            || spaces_of(view).into_keys().any(|space| is_going(view, space, id));
+            || spaces_of(view).into_iter().any(|space| is_going(view, space, id));
         self.conversation = Some((id, held));
         held
     }
@@ -164,15 +168,14 @@ fn is_going(view: &dyn View, space: SpaceId, id: ConversationId) -> bool {
     let erased = Erasure::key(&(space, ErasureKey::Conversation(id)));
     let sweep = SweepRow::key(&(space, id));
     let has = |table, key: &[u8]| view.get(table, key).map_or(true, |row| row.is_some());
-    has(Table::Erasures, &erased) && has(Table::Meta, &sweep)
-        || is_staging(view, space)
+    has(Table::Erasures, &erased) && has(Table::Meta, &sweep) || is_staging(view, space)
 }
 
 /// Whether the row holds a body of an entry in quarantine, which may be about a conversation that
 /// is not here.
 pub(super) fn in_quarantine(view: &dyn View, key: &[u8]) -> bool {
     let Some((origin, seq)) = BodyKey::quarantined_entry(key) else { return false };
-    spaces_of(view).into_keys().any(|space| {
+    spaces_of(view).into_iter().any(|space| {
         let key = QuarantineRow::key(&(space, origin, seq));
         view.get(Table::Meta, &key).map_or(true, |row| row.is_some())
     })

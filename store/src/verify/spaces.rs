@@ -17,13 +17,18 @@ use crate::tables::{
     SpaceRow, StagingRow,
 };
 
-pub(super) fn step(view: &dyn View, after: &[u8], slice: &mut Slice) -> Option<Vec<u8>> {
+pub(super) fn step(
+    view: &dyn View,
+    only: Option<SpaceId>,
+    after: &[u8],
+    slice: &mut Slice,
+) -> Option<Vec<u8>> {
     let start = [after, &[0]].concat();
     let end = tables::behind(&SpaceRow::PREFIX);
     let (key, value) = view.scan(Table::Meta, &start, &end, Direction::Forward).next()?.ok()?;
     if let (Ok(space), Ok(row)) = (SpaceRow::parse(&key), tables::open::<SpaceRow>(&key, &value)) {
-        let staging = slice.read::<StagingRow>(view, &space);
-        if staging.is_missing() {
+        let chosen = only.is_none_or(|only| only == space);
+        if chosen && slice.read::<StagingRow>(view, &space).is_missing() {
             check(view, space, &row, slice);
         }
     }
@@ -93,10 +98,8 @@ impl Conversations {
     fn check_names(&self, view: &dyn View, space: SpaceId, slice: &mut Slice) {
         for (name, (_, id)) in &self.named {
             let key = (space, name.clone());
-            let damage = |why| Damage {
-                conversation: Some(*id),
-                ..Damage::at::<NameRow>(&key, why)
-            };
+            let damage =
+                |why| Damage { conversation: Some(*id), ..Damage::at::<NameRow>(&key, why) };
             match slice.read::<NameRow>(view, &key) {
                 Held::Whole(row) if row.conversation == *id => {}
                 Held::Whole(_) => slice.found(damage("a name that leads to another conversation")),
@@ -152,7 +155,11 @@ fn quarantine(
         sum.add(&hasher.row(Table::Meta, &origin.0, &seq.to_be_bytes()));
         let log = crate::tables::LogRow::key(&(space, origin, seq));
         if matches!(view.get(Table::Log, &log), Ok(None)) {
-            slice.found(Damage::of(Table::Meta, &key, "the quarantine of an entry that is not held"));
+            slice.found(Damage::of(
+                Table::Meta,
+                &key,
+                "the quarantine of an entry that is not held",
+            ));
         }
     }
     Some(sum)
