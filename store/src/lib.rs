@@ -17,6 +17,7 @@
 
 #![warn(missing_docs)]
 
+pub mod base;
 pub mod bytes;
 pub mod clock;
 pub mod digest;
@@ -39,5 +40,6 @@ mod scene;
 pub mod seal;
 pub mod tables;
 pub mod token;
+mod upgrade;
 pub mod vector;
 pub mod verify;
