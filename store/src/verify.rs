@@ -23,6 +23,9 @@ pub(crate) mod tests;
 
 use std::fmt;
 
+pub(crate) use conversations::Totals;
+pub(crate) use rows::in_quarantine;
+
 use crate::engine::{Table, View};
 use crate::id::{ConversationId, OriginId, SpaceId};
 use crate::projection::Share;

@@ -9,6 +9,7 @@ use crate::digest::{RowHasher, RowSum};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::Erasure;
 use crate::id::{ConversationId, MessageId, SpaceId};
+use crate::name::Name;
 use crate::projection::{
     Expected, Forgotten, MessageClaims, SettingClaims, Share, documents_of, erased_authors,
     records_in,
@@ -92,7 +93,8 @@ fn check_row(
     (id, row): (ConversationId, &ConversationRow),
     slice: &mut Slice,
 ) {
-    let Some(totals) = Totals::of(view, space, id, row, slice) else { return };
+    let Some(totals) = Totals::of(view, space, (id, &row.name)) else { return };
+    slice.rows += totals.rows;
     let erased: Option<Erasure> =
         slice.read::<Erasure>(view, &(space, ErasureKey::Cut(id))).whole();
     let cut = match erased {
@@ -120,26 +122,31 @@ pub(crate) struct Totals {
     pub(crate) last: Option<MessageId>,
     pub(crate) read: Option<MessageId>,
     pub(crate) quarantined: u64,
+    rows: u64,
 }
 
 impl Totals {
     /// None if a row cannot be read.
-    fn of(
+    pub(crate) fn of(
         view: &dyn View,
         space: SpaceId,
-        id: ConversationId,
-        row: &ConversationRow,
-        slice: &mut Slice,
+        (id, name): (ConversationId, &Name),
     ) -> Option<Self> {
         let hasher = RowHasher::of(space);
-        let mut totals =
-            Self { sum: RowSum::default(), messages: 0, last: None, read: None, quarantined: 0 };
-        totals.sum.add(&hasher.row(NameRow::TABLE, &id.0, row.name.as_str().as_bytes()));
+        let mut totals = Self {
+            sum: RowSum::default(),
+            messages: 0,
+            last: None,
+            read: None,
+            quarantined: 0,
+            rows: 0,
+        };
+        totals.sum.add(&hasher.row(NameRow::TABLE, &id.0, name.as_str().as_bytes()));
         let prefix = |letter: u8| [&[letter][..], &id.0].concat();
-        let mut sum = totals.sum;
+        let (mut sum, mut rows) = (totals.sum, 0);
         let mut add = |row: RowSum| {
             sum.add(&row);
-            slice.rows += 1;
+            rows += 1;
         };
         summed::<TimelineRow>(view, &id.0, &hasher, |key, _, row| {
             add(row);
@@ -153,7 +160,7 @@ impl Totals {
             add(row);
             totals.read = totals.read.max(Some(marker.message));
         })?;
-        totals.sum = sum;
+        (totals.sum, totals.rows) = (sum, rows);
         for row in tables::rows::<QuarantineRow, _>(view, &QuarantineRow::prefix(space)) {
             totals.quarantined += u64::from(row.ok()?.1.conversation == Some(id));
         }

@@ -173,7 +173,7 @@ fn is_going(view: &dyn View, space: SpaceId, id: ConversationId) -> bool {
 
 /// Whether the row holds a body of an entry in quarantine, which may be about a conversation that
 /// is not here.
-pub(super) fn in_quarantine(view: &dyn View, key: &[u8]) -> bool {
+pub(crate) fn in_quarantine(view: &dyn View, key: &[u8]) -> bool {
     let Some((origin, seq)) = BodyKey::quarantined_entry(key) else { return false };
     spaces_of(view).into_iter().any(|space| {
         let key = QuarantineRow::key(&(space, origin, seq));
