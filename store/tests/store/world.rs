@@ -219,7 +219,7 @@ impl World {
         let conversation = CONVERSATIONS[said.conversation];
         let author = PEOPLE[said.author];
         self.nodes[node].create(conversation);
-        let mut other = |choice: Option<usize>| -> Option<MessageId> {
+        let other = |choice: Option<usize>| -> Option<MessageId> {
             Some(self.choose(node, conversation, choice?)?.id)
         };
         let (reply_to, thread) = (other(said.reply), other(said.thread));
