@@ -36,11 +36,14 @@ const STEPS: [Step; 6] = [
     Step { table: Table::Meta, prefix: b"o", convert: steps::origin },
 ];
 
+/// Adds to the batch what becomes of a row: its key and its value.
+type Convert = fn(&mut Conversion<'_>, &[u8], &[u8]) -> Result<(), EngineError>;
+
 /// One kind of row, and how it is converted.
 struct Step {
     table: Table,
     prefix: &'static [u8],
-    convert: fn(&mut Conversion<'_>, &[u8], &[u8]) -> Result<(), EngineError>,
+    convert: Convert,
 }
 
 /// A batch that is being made, laid over the store.

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //!   any row of one flipped bit      flipped back: its checksum tells which bit
-//!   facts about changes             from the entries in the log
+//!   facts about changes             from the entries in the log, in a lost snapshot's place too if
+//!                                   nothing was trimmed
 //!   rows that readers see           from the documents and the erasure table
 //!   words in a wrong place          moved; words that are lost are named, a peer has them
 //! ```
@@ -33,7 +34,7 @@ use crate::record::{Body, BodyReference};
 use crate::seal;
 use crate::tables::{
     self, BodyKey, ChangeRow, ConversationRow, EditRow, ErasureKey, IdentityRow, LateRow, LogRow,
-    MarkerRow, NameRow, QuarantineRow, ReactionRow, RowType, SettingRow, ThreadRow,
+    MarkerRow, NameRow, QuarantineRow, ReactionRow, RowType, SettingRow, SnapshotRow, ThreadRow,
 };
 use crate::verify::{Totals, in_quarantine};
 
@@ -67,6 +68,7 @@ impl Replica {
         }
         self.building.touched = true;
         self.mend_rows(id, &mut repaired)?;
+        self.drop_snapshots(id, &mut repaired)?;
         self.mend_facts(id, &mut repaired)?;
         self.documents.forget(SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT });
         let Some((name, incarnation)) = self.name_of(id)? else {
@@ -128,6 +130,24 @@ impl Replica {
             }
             for (key, value) in mended {
                 self.overlay.building().put(table, key, value);
+                repaired.rows += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Removes snapshots that cannot be read, where the log still holds all that they covered.
+    fn drop_snapshots(
+        &mut self,
+        id: ConversationId,
+        repaired: &mut Repaired,
+    ) -> Result<(), ReplicaError> {
+        if self.origins.values().any(|origin| origin.trimmed > 0) {
+            return Ok(());
+        }
+        for document in documents_of(&self.overlay, id)? {
+            if tables::get::<SnapshotRow>(&self.overlay, &document).is_err() {
+                self.delete::<SnapshotRow>(&document);
                 repaired.rows += 1;
             }
         }

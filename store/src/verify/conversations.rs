@@ -72,8 +72,8 @@ pub(super) fn check(
         }
         check_row(view, space, (id, row), slice);
         whole &= check_settings(view, space, (id, row), slice);
-        let segments = documents.iter().filter(|it| it.ordinal != CONVERSATION_DOCUMENT);
-        if segments.last().is_some_and(|last| last.ordinal > row.ordinal) {
+        let last = documents.iter().rfind(|it| it.ordinal != CONVERSATION_DOCUMENT);
+        if last.is_some_and(|last| last.ordinal > row.ordinal) {
             let why = "segments behind the one that takes appends";
             slice.found(Damage::at::<ConversationRow>(&id, why).within(space));
         }

@@ -161,3 +161,29 @@ fn an_entry_that_is_gone_from_the_log_is_made_again_from_its_document() {
     let origin = oslo.replica.writer().origin;
     assert!(!node.replica.repair_entry(origin, 99).expect("reads"), "there is none");
 }
+
+#[test]
+fn a_snapshot_that_cannot_be_read_is_not_missed_while_the_log_is_whole() {
+    let mut oslo = Node::new(1);
+    oslo.create("general");
+    oslo.post("general", "ada", "before the snapshot");
+    oslo.persist();
+    oslo.snapshot();
+    oslo.post("general", "ada", "behind the snapshot");
+    oslo.persist();
+    for (table, (key, _)) in oslo.rows() {
+        if table != Table::Segments || key.len() != 20 {
+            continue;
+        }
+        let mut node = after(&oslo, |_| {});
+        for bit in [80, 777] {
+            assert!(node.engine.flip_bit(table, &key, bit));
+        }
+        assert_eq!(repair(&mut node).left, Vec::<String>::new());
+        assert_eq!(node.damage(), []);
+        assert_eq!(node.page("general"), oslo.page("general"));
+        node.post("general", "ada", "and it goes on");
+        node.persist();
+        assert_eq!(node.damage(), []);
+    }
+}
