@@ -36,6 +36,13 @@ pub(crate) enum Step {
         message: usize,
         deed: Deed,
     },
+    /// A reaction is set and taken back again, or the other way round, in two entries.
+    Waver {
+        node: usize,
+        conversation: usize,
+        message: usize,
+        on: bool,
+    },
     EraseAuthor {
         node: usize,
         author: usize,
@@ -151,6 +158,9 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         14 => (node(), 0..2_usize, message(), deeds()).prop_map(
             |(node, conversation, message, deed)| Step::Do { node, conversation, message, deed }
         ),
+        3 => (node(), 0..2_usize, message(), any::<bool>()).prop_map(
+            |(node, conversation, message, on)| Step::Waver { node, conversation, message, on }
+        ),
         1 => (node(), 0..2_usize, prop::option::weighted(0.7, message())).prop_map(
             |(node, author, up_to)| Step::EraseAuthor { node, author, up_to }
         ),
@@ -190,6 +200,13 @@ impl World {
             Step::Post { node, message } => self.post(node, &message),
             Step::Do { node, conversation, message, deed } => {
                 self.deed(node, CONVERSATIONS[conversation], message, deed);
+            }
+            Step::Waver { node, conversation, message, on } => {
+                for on in [on, !on] {
+                    let deed = Deed::React { user: 0, emoji: 0, on };
+                    self.deed(node, CONVERSATIONS[conversation], message, deed);
+                    self.persist(node);
+                }
             }
             Step::EraseAuthor { node, author, up_to } => {
                 let up_to = up_to.and_then(|choice| self.front(node, CONVERSATIONS[0], choice));
