@@ -120,6 +120,7 @@ struct Device<'a>(&'a Path);
 
 impl<'a> Device<'a> {
     /// None, with a word about it, where this process may not mount.
+    #[expect(clippy::print_stderr, reason = "a test that is skipped must be seen to be")]
     fn over(directory: &'a Path, mib: u64) -> Option<Self> {
         let kept = directory.with_extension("kept");
         std::fs::rename(directory, &kept).expect("moved away");
