@@ -14,14 +14,14 @@ use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use warbler_store::engine::{EngineError, EngineSlot};
+use warbler_store::engine::{EngineError, EngineSlot, Room};
 
 use crate::committer::Committer;
 use crate::config::ClusterSpace;
 use crate::node::StartError;
 use crate::opening::{Opening, give_up};
 use crate::reserve::Reserve;
-use crate::room::judge;
+use crate::room::{NoRoom, judge};
 use crate::space::{Space, ThreadInput};
 use crate::standing::{Run, Standings};
 use crate::transport::Transport;
@@ -91,7 +91,11 @@ struct Keeping {
 impl Keeping {
     fn run(mut self) {
         loop {
-            self.look_at_room();
+            if let Err(error) = self.look_at_engine()
+                && self.reopen(&error).is_err()
+            {
+                return;
+            }
             self.look_whether_steady();
             match self.keeper.events.recv_timeout(LOOK_EVERY) {
                 // Each space tells of the same failure.
@@ -211,27 +215,44 @@ impl Keeping {
         }
     }
 
-    fn look_at_room(&self) {
-        let keeper = &self.keeper;
-        let room = match keeper.slot.current().and_then(|engine| engine.room()) {
-            Ok(room) => room,
+    /// Looks at room, and whether the engine is sound where there is room for it to be.
+    ///
+    /// # Errors
+    /// When the engine must be opened again.
+    fn look_at_engine(&self) -> Result<(), EngineError> {
+        let Ok(engine) = self.keeper.slot.current() else { return Ok(()) };
+        let no_room = match engine.room() {
+            Ok(room) => self.judge(room),
             Err(error) => {
                 tracing::warn!(%error, "the room on the device is not known");
-                return;
+                return Ok(());
             }
         };
-        let before = keeper.standings.get().no_room;
-        let reserve = &keeper.reserve;
-        let judged = |room| judge(room, reserve.bytes(), reserve.is_kept(), before.is_some());
-        let mut no_room = judged(room);
-        if no_room.is_none()
-            && !reserve.is_kept()
-            && let Err(error) = reserve.keep()
-        {
-            tracing::warn!(%error, "the reserve cannot be made");
-            no_room =
-                before.or_else(|| judged(warbler_store::engine::Room { free_bytes: 0, ..room }));
+        if no_room.is_none() {
+            // Also what failed for want of room: first the engine, then the writers.
+            engine.check_sound()?;
         }
+        self.tell_room(no_room);
+        Ok(())
+    }
+
+    /// Whether there is too little room. Makes the reserve where there is enough for it.
+    fn judge(&self, room: Room) -> Option<NoRoom> {
+        let reserve = &self.keeper.reserve;
+        let is_read_only = self.keeper.standings.get().no_room.is_some();
+        let judged = |room| judge(room, reserve.bytes(), reserve.is_kept(), is_read_only);
+        let no_room = judged(room);
+        if no_room.is_some() || reserve.is_kept() {
+            return no_room;
+        }
+        let error = reserve.keep().err()?;
+        tracing::warn!(%error, "the reserve cannot be made");
+        judged(Room { free_bytes: 0, ..room })
+    }
+
+    fn tell_room(&self, no_room: Option<NoRoom>) {
+        let keeper = &self.keeper;
+        let before = keeper.standings.get().no_room;
         if no_room != before {
             keeper.standings.change(|standing| standing.no_room = no_room);
         }

@@ -2,10 +2,16 @@
 
 #[path = "node/convergence.rs"]
 mod convergence;
+#[path = "node/failing.rs"]
+mod failing;
+#[path = "node/faulty.rs"]
+mod faulty;
 #[path = "node/following.rs"]
 mod following;
 #[path = "node/requests.rs"]
 mod requests;
+#[path = "node/room.rs"]
+mod room;
 #[path = "node/sessions.rs"]
 mod sessions;
 #[path = "node/starting.rs"]

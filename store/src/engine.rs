@@ -212,6 +212,12 @@ pub trait Engine: View + Send + Sync {
     /// When the system does not say.
     fn room(&self) -> Result<Room, EngineError>;
 
+    /// Whether writing goes well also behind the scenes, where nobody waits for an answer.
+    ///
+    /// # Errors
+    /// When it does not, or a write has failed: the engine should be opened again.
+    fn check_sound(&self) -> Result<(), EngineError>;
+
     /// Makes erased bytes leave the device. When it returns `Ok`, no file holds a value of a row
     /// within `ranges` that was deleted or overwritten before the call. Keys may stay in files
     /// that say what lies where. Writes may go on meanwhile; it takes long, and rewrites at least
@@ -243,7 +249,7 @@ pub type KeyRange = (Table, Vec<u8>, Vec<u8>);
 pub struct Room {
     /// Bytes it has in all; `u64::MAX` if there is no limit.
     pub total_bytes: u64,
-    /// Bytes that can still be written.
+    /// Bytes that can still be written, less those that the engine owes to the device already.
     pub free_bytes: u64,
 }
 

@@ -468,3 +468,48 @@ async fn next_beside_times(receive: &mut quinn::RecvStream) -> u8 {
         receive.read_exact(&mut [0; clock::BYTES]).await.expect("a time");
     }
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn between_two_runs_nobody_is_connected_and_then_peers_meet_the_new_run() {
+    let world = World::of(2);
+    let (mut left, mut right) = world.start_pair().await;
+
+    left.transport.pause("its store is closed");
+    assert_eq!(left.expect_disconnected(world.id(1)).await, "its store is closed");
+    let reason = right.expect_disconnected(world.id(0)).await;
+    assert_eq!(reason, "closed by the peer: its store is closed");
+    right.until_error(world.id(0), "is opening its store again").await;
+    assert!(!left.state(world.id(1)).connected && !right.state(world.id(0)).connected);
+
+    left.transport.resume(world::origin());
+    left.expect_connected(world.id(1)).await;
+    right.expect_connected(world.id(0)).await;
+    ping_pong((&mut left, world.id(0)), (&mut right, world.id(1))).await;
+    for (node, peer) in [(&left, world.id(1)), (&right, world.id(0))] {
+        assert_eq!(node.state(peer).alarm, None, "there never were two live runs");
+    }
+}
+
+/// A greeting takes round trips, and the run may be over before its end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_was_greeted_in_the_name_of_an_ended_run_is_not_taken() {
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let connection = world.dial_by_hand(1, &node).await;
+    let greeting = world.greeting(1, 0);
+    let (mut send, mut receive) = connection.open_bi().await.expect("a stream");
+    send.write_all(&greeting.encode()).await.expect("sent");
+    // It has greeted and waits for our agreement.
+    let mut header = [0; warbler_replication::greeting::HEADER_BYTES];
+    receive.read_exact(&mut header).await.expect("its greeting");
+    node.transport.pause("its store is closed");
+    node.transport.resume(world::origin());
+    send.write_all(&[control::AGREED]).await.expect("sent");
+    let reason = reason_of_close(&connection).await;
+    assert!(reason.contains("is opening its store again"), "{reason}");
+
+    // The next one is greeted in the name of the new run.
+    let again = world.dial_by_hand(1, &node).await;
+    let _control = world.greet_by_hand(1, 0, &again).await;
+    node.expect_connected(world.id(1)).await;
+}

@@ -3,14 +3,18 @@
 use std::fmt::Debug;
 use std::net::{SocketAddr, UdpSocket};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use warbler_node::data_directory::{DataDirectory, NewNode, init};
+use warbler_node::node::Opener;
 use warbler_node::transport::TransportError;
 use warbler_node::{Node, StartError};
+
+use crate::faulty::{self, Faults};
 
 /// How long anything may take; far more than it does.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(30);
@@ -35,11 +39,16 @@ pub(crate) struct Answer {
     pub(crate) status: StatusCode,
     pub(crate) content_type: String,
     pub(crate) session: Option<String>,
+    pub(crate) retry_after: Option<String>,
     pub(crate) body: Value,
 }
 
 impl World {
     pub(crate) fn of(regions: &[&'static str]) -> Self {
+        Self::with_spaces(regions, &["main"])
+    }
+
+    pub(crate) fn with_spaces(regions: &[&'static str], spaces: &[&str]) -> Self {
         let root = tempfile::tempdir().expect("a directory");
         // All are held until each has its port, so that no two get the same.
         let any: SocketAddr = "127.0.0.1:0".parse().expect("an address");
@@ -58,7 +67,9 @@ impl World {
             };
             cluster += &init(&new).expect("a data directory").entry;
         }
-        cluster += &format!("[[space]]\nname = \"main\"\nregions = {regions:?}\n");
+        for space in spaces {
+            cluster += &format!("[[space]]\nname = {space:?}\nregions = {regions:?}\n");
+        }
         std::fs::write(root.path().join("cluster.toml"), cluster).expect("written");
         Self { root, regions: regions.to_vec() }
     }
@@ -70,9 +81,19 @@ impl World {
     /// Starts the region's node: a new run every time. The system may take a moment to free the
     /// UDP port of the run before it.
     pub(crate) async fn start(&self, region: &str) -> Region {
+        self.start_over(region, None).await
+    }
+
+    /// Starts the region's node over an engine with these faults.
+    pub(crate) async fn start_with(&self, region: &str, faults: &Arc<Faults>) -> Region {
+        let store = self.root.path().join(region).join("store");
+        self.start_over(region, Some(faulty::opener(store, Arc::clone(faults)))).await
+    }
+
+    async fn start_over(&self, region: &str, open: Option<Opener>) -> Region {
         let begun = Instant::now();
         let node = loop {
-            match self.try_start(region).await {
+            match self.try_start_over(region, open.clone()).await {
                 Ok(node) => break node,
                 Err(StartError::Transport(TransportError::InUse(_)))
                     if begun.elapsed() < DEADLINE =>
@@ -82,13 +103,19 @@ impl World {
                 Err(error) => panic!("the node does not start: {error:?}"),
             }
         };
-        let http = reqwest::Client::builder().no_proxy().build().expect("a client");
-        Region { node, http }
+        Region { node, http: client() }
     }
 
     pub(crate) async fn try_start(&self, region: &str) -> Result<Node, StartError> {
+        self.try_start_over(region, None).await
+    }
+
+    async fn try_start_over(&self, region: &str, open: Option<Opener>) -> Result<Node, StartError> {
         let directory = DataDirectory::open(&self.config(region)).expect("a data directory");
-        Node::bind(directory).await
+        match open {
+            Some(open) => Node::bind_over(directory, open).await,
+            None => Node::bind(directory).await,
+        }
     }
 
     pub(crate) async fn start_all(&self) -> Vec<Region> {
@@ -154,6 +181,11 @@ impl Region {
     }
 }
 
+/// A client without a past.
+pub(crate) fn client() -> reqwest::Client {
+    reqwest::Client::builder().no_proxy().build().expect("a client")
+}
+
 /// Where the messages of `general` are.
 pub(crate) const MESSAGES: &str = "/conversations/general/messages";
 
@@ -172,11 +204,12 @@ pub(crate) async fn answer(request: RequestBuilder) -> Answer {
         value.map(|value| value.to_str().expect("text").to_owned())
     };
     let (content_type, session) = (header("content-type"), header("warbler-session"));
+    let retry_after = header("retry-after");
     let status = response.status();
     let bytes = response.bytes().await.expect("a body");
     let body = serde_json::from_slice(&bytes)
         .unwrap_or_else(|_| Value::String(String::from_utf8_lossy(&bytes).into_owned()));
-    Answer { status, content_type: content_type.unwrap_or_default(), session, body }
+    Answer { status, content_type: content_type.unwrap_or_default(), session, retry_after, body }
 }
 
 impl Answer {

@@ -129,6 +129,10 @@ impl Engine for MemoryEngine {
         Ok(self.disk().room())
     }
 
+    fn check_sound(&self) -> Result<(), EngineError> {
+        self.disk().refuses.clone().map_or(Ok(()), Err)
+    }
+
     fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
         self.disk().purge(ranges)
     }

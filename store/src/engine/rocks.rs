@@ -17,6 +17,7 @@ use std::fmt;
 use std::path::Path;
 use std::sync::{Mutex, OnceLock};
 
+use rocksdb::properties::CUR_SIZE_ALL_MEM_TABLES;
 use rocksdb::{
     Cache, ColumnFamily, ColumnFamilyDescriptor, DB, DBIterator, IteratorMode, Options,
     ReadOptions, Snapshot, WriteBatch, WriteOptions,
@@ -78,6 +79,15 @@ impl RocksEngine {
         self.db
             .cf_handle(table.name())
             .ok_or_else(|| EngineError::Failed(format!("table `{table}` is not open")))
+    }
+
+    fn buffered_bytes(&self) -> Result<u64, EngineError> {
+        let bytes = |table| {
+            let family = self.column_family(table)?;
+            let bytes = self.db.property_int_value_cf(family, CUR_SIZE_ALL_MEM_TABLES);
+            Ok(bytes.map_err(error)?.unwrap_or(0))
+        };
+        Table::ALL.into_iter().map(bytes).sum()
     }
 
     fn write(&self, batch: &Batch) -> Result<(), EngineError> {
@@ -148,7 +158,21 @@ impl Engine for RocksEngine {
     }
 
     fn room(&self) -> Result<Room, EngineError> {
-        directory::room(self.db.path())
+        let room = directory::room(self.db.path())?;
+        // What lies in the buffers was acknowledged, and must be written to table files yet.
+        let owed = self.buffered_bytes()?;
+        Ok(Room { free_bytes: room.free_bytes.saturating_sub(owed), ..room })
+    }
+
+    fn check_sound(&self) -> Result<(), EngineError> {
+        if let Some(error) = self.failed.get() {
+            return Err(error.clone());
+        }
+        // After such a failure RocksDB may refuse all writes, for ever or until it has recovered.
+        match self.background_failures()? {
+            0 => Ok(()),
+            _ => Err(EngineError::Failed("a table file could not be written".to_owned())),
+        }
     }
 
     fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {

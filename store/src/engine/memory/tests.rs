@@ -100,6 +100,7 @@ fn after_a_failed_write_every_batch_is_refused_until_the_disk_is_reopened() {
     engine.persist(&batch(b"a", b"1")).expect_err("torn");
     engine.persist(&batch(b"b", b"1")).expect_err("still shut");
     engine.persist(&Batch::default()).expect_err("still shut");
+    engine.check_sound().expect_err("still shut");
 
     engine.reopen();
     engine.persist(&batch(b"b", b"1")).expect("open again");

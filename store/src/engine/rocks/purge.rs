@@ -135,7 +135,8 @@ impl RocksEngine {
         Ok(files)
     }
 
-    fn background_failures(&self) -> Result<u64, EngineError> {
+    /// How often writing a table file failed since the store was opened.
+    pub(super) fn background_failures(&self) -> Result<u64, EngineError> {
         self.property(properties::BACKGROUND_ERRORS)
     }
 

@@ -85,7 +85,9 @@ fn what_was_acknowledged_survives_a_full_device_and_room_brings_writing_back() {
     let Some(device) = Device::of_mib(128) else { return };
     let engine = open(&device.store());
     device.fill_but(48 << 20);
+    engine.check_sound().expect("nothing has failed");
     let (acknowledged, error) = write_until_full(&engine, 0);
+    engine.check_sound().expect_err("a write has failed");
     assert!(matches!(error, EngineError::Full(_)), "{error}");
     assert_holds(&engine, acknowledged);
     drop(engine);
@@ -127,4 +129,43 @@ fn the_room_of_a_device_is_told() {
     let after = engine.room().expect("told");
     assert!(after.free_bytes <= 2 << 20, "{after:?} after {before:?}");
     assert_eq!(after.total_bytes, before.total_bytes);
+}
+
+/// Nobody waits for a buffer to be written out: without a question nobody would know before the
+/// next write.
+#[test]
+fn a_buffer_that_could_not_be_written_out_makes_the_engine_unsound() {
+    let Some(device) = Device::of_mib(128) else { return };
+    let engine = open(&device.store());
+    (0..64).for_each(|number| write(&engine, number).expect("there is room"));
+    device.fill_but(0);
+    engine.check_sound().expect("nothing has failed");
+    let family = engine.column_family(Table::Bodies).expect("the table");
+    engine.db.flush_cf(family).expect_err("there is no room");
+    engine.check_sound().expect_err("it has failed");
+    drop(engine);
+    device.make_room();
+    let engine = open(&device.store());
+    engine.check_sound().expect("it was opened again");
+    assert_holds(&engine, 64);
+}
+
+/// Otherwise a node would take writes until there is no room for what it took.
+#[test]
+fn room_that_buffers_will_need_is_not_free() {
+    let directory = directory();
+    let engine = open(directory.path());
+    let owed = || {
+        let device = directory::room(directory.path()).expect("told").free_bytes;
+        device.saturating_sub(engine.room().expect("told").free_bytes)
+    };
+    let before = owed();
+    for number in 0..64 {
+        write(&engine, number).expect("there is room");
+    }
+    // Others write to the same device: hence some slack.
+    assert!(owed() >= before + (3 << 20), "{} after {before}", owed());
+    let family = engine.column_family(Table::Bodies).expect("the table");
+    engine.db.flush_cf(family).expect("the buffer is written out");
+    assert!(owed() < before + (2 << 20), "{} after {before}", owed());
 }
