@@ -2,6 +2,8 @@
 
 #[path = "node/convergence.rs"]
 mod convergence;
+#[path = "node/deeds.rs"]
+mod deeds;
 #[path = "node/following.rs"]
 mod following;
 #[path = "node/requests.rs"]
