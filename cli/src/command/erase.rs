@@ -30,7 +30,12 @@ pub(crate) struct Args {
     #[arg(long, value_name = "USER", conflicts_with_all = ["of", "conversation"], group = "what")]
     author: Option<Name>,
     /// With --author: only up to this message
-    #[arg(long, value_name = "ID", requires = "author")]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "author",
+        conflicts_with_all = ["of", "conversation"]
+    )]
     up_to: Option<MessageId>,
     /// Destroy this conversation; its name may be used again
     #[arg(
@@ -85,7 +90,11 @@ async fn sweep(node: &NodeOptions, as_json: bool) -> Result<(), Failure> {
         output::json(&swept)?;
     }
     if swept.pending.is_empty() {
-        return if as_json { Ok(()) } else { output::line("the files hold nothing of it any more") };
+        return if as_json {
+            Ok(())
+        } else {
+            output::line("the files hold nothing of it any more")
+        };
     }
     Err(Failure::refused("erased bytes are still in files of the node")
         .cause(format!("spaces that are not done: {}", swept.pending.join(", ")))
