@@ -155,11 +155,11 @@ impl Replica {
         // A conversation that was erased meanwhile has no row: what was accepted for it is
         // written, and shows nowhere.
         let mut row = self.conversation(conversation)?;
-        for Staged { identity, statement, body } in records {
+        for (place, Staged { identity, statement, body }) in records.into_iter().enumerate() {
             match (statement, &mut row) {
                 (Statement::Post(header), _) => {
                     let record = Record { identity, header };
-                    self.see_post(conversation, record, body.as_ref(), &mut seen)?;
+                    self.see_post(conversation, (place, record), body.as_ref(), &mut seen)?;
                 }
                 (deed, Some(row)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
@@ -184,13 +184,13 @@ impl Replica {
     fn see_post(
         &mut self,
         conversation: ConversationId,
-        record: Record,
+        (place, record): (usize, Record),
         body: Option<&Body>,
         seen: &mut Applied,
     ) -> Result<(), ReplicaError> {
         let unannounced = self.building.unannounced.remove(&(conversation, record.identity));
         if unannounced && let Some(body) = body {
-            seen.messages.push(Message::new(conversation, record, body));
+            seen.bring(place, Message::new(conversation, record, body));
         } else if let Some(canonical) = self.canonical(conversation, record.identity)?
             && canonical.id() != record.id()
         {
