@@ -14,5 +14,7 @@ mod sessions;
 mod starting;
 #[path = "node/stream.rs"]
 mod stream;
+#[path = "node/upkeep.rs"]
+mod upkeep;
 #[path = "node/world.rs"]
 mod world;

@@ -22,9 +22,15 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(600);
 #[command(group = clap::ArgGroup::new("what").multiple(true).required(true))]
 pub(crate) struct Args {
     /// The conversation of the message
-    #[arg(value_parser = conversation_name, requires = "id", group = "what")]
+    #[arg(
+        value_name = "CONVERSATION",
+        value_parser = conversation_name,
+        requires = "id",
+        group = "what"
+    )]
     of: Option<Name>,
     /// The message whose words are destroyed
+    #[arg(value_name = "ID")]
     id: Option<MessageId>,
     /// Destroy all that this user wrote in the space, also what arrives later
     #[arg(long, value_name = "USER", conflicts_with_all = ["of", "conversation"], group = "what")]
