@@ -172,7 +172,7 @@ fn description(conversation: &Conversation) -> String {
 /// A span of time in the greatest unit that fits.
 fn span(millis: u64) -> String {
     let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
-    let fits = units.into_iter().find(|(_, unit)| millis % unit == 0);
+    let fits = units.into_iter().find(|(_, unit)| millis.is_multiple_of(*unit));
     fits.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }
 

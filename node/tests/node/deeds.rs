@@ -167,6 +167,32 @@ async fn words_that_wait_for_a_slow_follower_are_not_shown_once_they_are_erased(
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn words_that_were_read_for_a_follower_who_does_not_take_them_are_read_again() {
+    let world = World::of(&["eu-west"]);
+    let europe = world.start("eu-west").await;
+    europe.create("general").await;
+    let begin = europe.get("/conversations").await.session().to_owned();
+    // JSON writes each byte as six: more than a connection's buffers hold, in one piece of the log.
+    let long = "\u{1}".repeat(60 * 1024);
+    for _ in 0..60 {
+        europe.say(&long).await;
+    }
+    let id = europe.say("secret").await;
+    let mut stream = europe.follow(&format!("?session={begin}")).await;
+    assert_eq!(stream.next().await.expect("an event").name, "settings");
+    assert_eq!(stream.next().await.expect("an event").data["body"], json!(long));
+
+    let erase = format!("{MESSAGES}/{id}?erase=true&as=ada");
+    assert_eq!(done(&europe.delete(&erase).await), (StatusCode::OK, true));
+    for place in 1..60 {
+        let event = stream.next().await.expect("an event");
+        assert_eq!(event.data["body"], json!(long), "{place}");
+    }
+    let event = stream.next().await.expect("an event");
+    assert_eq!((&event.data["id"], &event.data["body"]), (&json!(id), &json!("")), "{event:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_words_of_an_author_go_everywhere_and_those_of_others_stay() {
     let world = World::of(&["eu-west", "us-east"]);
     let nodes = world.start_all().await;
