@@ -76,8 +76,9 @@ impl Reader {
                 let Some(row) = tables::get::<ConversationRow>(view, &id)? else {
                     return Ok(seen);
                 };
-                for (identity, statement) in statements {
-                    see_statement(view, (id, &row), identity, &statement, &mut seen)?;
+                for (place, (identity, statement)) in statements.into_iter().enumerate() {
+                    let said = (place, identity, &statement);
+                    see_statement(view, (id, &row), said, &mut seen)?;
                 }
             }
             EntryKind::Conversation { name, incarnation, .. } => {
@@ -93,8 +94,7 @@ impl Reader {
 fn see_statement(
     view: &dyn View,
     (id, row): (ConversationId, &ConversationRow),
-    identity: Identity,
-    statement: &Statement,
+    (at, identity, statement): (usize, Identity, &Statement),
     seen: &mut Applied,
 ) -> Result<(), EngineError> {
     let message = statement.target().unwrap_or(identity);
@@ -107,7 +107,11 @@ fn see_statement(
             let alias = MessageId::new(header.front, identity);
             seen.aliases.push((id, alias, place.id()));
         }
-        Statement::Post(_) => seen.messages.extend(read_message(view, place)?),
+        Statement::Post(_) => {
+            if let Some(message) = read_message(view, place)? {
+                seen.bring(at, message);
+            }
+        }
         Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_) => {
             seen.changed.push((id, place.id()));
         }
