@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use crate::document::Change;
 use crate::engine::{EngineError, Table, View};
 use crate::entry::{Carried, Entry, EntryKind, Parcel, chain_mark};
-use crate::erasure::Words;
+use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Digest, Identity, OriginId, SpaceId};
 use crate::record::{Body, Statement};
 use crate::replica::{covering, read_body, records_of, settings_of, words_missing, words_of};
 use crate::seal;
-use crate::tables::{self, BodyKey, LogRow, OriginRow, QuarantineRow, RowType};
+use crate::tables::{self, BodyKey, ErasureKey, LogRow, OriginRow, QuarantineRow, RowType};
 use crate::vector::VersionVector;
 
 /// Walks the log of a space in causal order.
@@ -166,8 +166,14 @@ fn carried(
     let decode =
         |change: &[u8]| Change::decode(change).map_err(|source| damaged(space, entry, source));
     let mut carried = Vec::new();
+    let retired = |conversation| {
+        // Its words leave the tables bit by bit: they are not sent from there meanwhile.
+        let key = (space, ErasureKey::Conversation(conversation));
+        tables::get::<Erasure>(view, &key)
+    };
     match kind {
         EntryKind::Segment { conversation, change, .. } => {
+            let retired = retired(conversation)?;
             let (change, _) = decode(&change)?;
             let records = records_of(&change, place);
             for (identity, statement) in records.map_err(|why| damaged(space, entry, why))? {
@@ -176,6 +182,10 @@ fn carried(
                 else {
                     continue;
                 };
+                if let Some(row) = &retired {
+                    carried.push(Carried::Erased(row.clone()));
+                    continue;
+                }
                 let message = words.message.unwrap_or(identity);
                 let place = (message, words.front.unwrap_or_default());
                 let body = read_body(view, conversation, place, reference)?;
@@ -186,8 +196,13 @@ fn carried(
             let conversation = ConversationId::of(space, &name, incarnation);
             let (change, _) = decode(&change)?;
             let settings = settings_of(&change, conversation, place);
+            let retired = retired(conversation)?;
             for record in settings.map_err(|why| damaged(space, entry, why))?.1 {
                 let Some(reference) = record.setting.body() else { continue };
+                if let Some(row) = &retired {
+                    carried.push(Carried::Erased(row.clone()));
+                    continue;
+                }
                 let setting = record.setting.key(conversation).identity;
                 let key = BodyKey::title(conversation, setting, reference.digest);
                 let body = tables::get::<Body>(view, &key)?;

@@ -7,7 +7,7 @@
 use super::place::{behind, timeline_row};
 use super::{Replica, ReplicaError};
 use crate::erasure::Words;
-use crate::id::{ConversationId, Identity, MessageId};
+use crate::id::{ConversationId, Front, Identity, MessageId};
 use crate::record::{Body, Edit, Rank, Reaction, Redaction, Revision, Statement};
 use crate::tables::{
     self, BodyKey, ConversationRow, EditKey, EditRow, MessageKey, ReactionKey, ReactionRow,
@@ -63,6 +63,7 @@ impl Replica {
                 front: Some(edit.front),
             },
         );
+        self.building.forgets |= covered && body.is_some();
         if let Some(body) = body.filter(|_| !covered) {
             self.put(&behind(conversation, identity, edit.front, edit.body), body);
         }
@@ -159,18 +160,25 @@ impl Replica {
         Ok(rows.map(|row| row.map(|(_, edit)| edit)).collect::<Result<_, _>>()?)
     }
 
-    /// Removes all words of a message: those that show, of its copies, of its edits.
+    /// Removes the words of a message up to a place in time, all if none is given: those that
+    /// show, of its copies, of its edits. What was said later is not covered, so that it must be
+    /// kept for whoever pulls it; it stands behind, since the message shows no words any more.
     pub(super) fn forget_words(
         &mut self,
-        conversation: ConversationId,
-        identity: Identity,
+        row: &ConversationRow,
+        place: MessageKey,
+        up_to: Option<Front>,
     ) -> Result<(), ReplicaError> {
+        let MessageKey { conversation, identity, .. } = place;
+        if !row.has_expired(place.front) {
+            let there = timeline_row(&self.overlay, place)?;
+            self.unshow_body(place, &there)?;
+        }
         let identities = self.identities(conversation, identity)?;
-        let Some(placed) = identities.placed(identity) else { return Ok(()) };
-        let mut fronts = placed.fronts.clone();
-        let front = placed.canonical();
+        let copies = identities.placed(identity).map(|placed| placed.fronts.clone());
+        let mut fronts = copies.unwrap_or_default();
         fronts.extend(self.edits(conversation, identity)?.iter().map(|edit| edit.0.rank.front));
-        self.delete::<Body>(&BodyKey::Shown(MessageKey { conversation, front, identity }));
+        fronts.retain(|front| up_to.is_none_or(|up_to| *front <= up_to));
         for front in fronts {
             let prefix = BodyKey::record_prefix(conversation, front, identity);
             self.delete_range(Body::TABLE, &prefix, &tables::behind(&prefix))?;

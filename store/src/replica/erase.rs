@@ -3,17 +3,21 @@
 //! Invariant: after a row is applied nothing it covers is read, kept or sent on, and what arrives
 //! later and is covered is never kept. Bytes leave the files when they are swept (`maintain.rs`).
 
-use super::place::timeline_row;
+use std::collections::BTreeSet;
+
+use super::apply::words_of;
+use super::place::{behind as behind_of, timeline_row};
 use super::{Replica, ReplicaError};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::{Erasure, Words};
-use crate::id::{ConversationId, Front, Millis};
+use crate::id::{ConversationId, Front, Identity, Millis, OriginId};
+use crate::log::{self, LogEntry, LogWalk, WalkError};
 use crate::name::Name;
 use crate::record::Body;
 use crate::seal;
 use crate::tables::{
-    self, BodyKey, ConversationRow, ErasureKey, MembershipRow, MessageKey, NameRow, RowType,
-    SweepRow, TimelineRow, behind,
+    self, BodyKey, ConversationRow, ErasureKey, LogRow, MembershipRow, MessageKey, NameRow,
+    QuarantineRow, RowType, SweepRow, TimelineRow, behind,
 };
 
 impl Replica {
@@ -30,6 +34,11 @@ impl Replica {
         }
         self.record_erasure(&key, held.as_ref(), erasure);
         self.remember(erasure);
+        if let Erasure::Author { up_to, .. } | Erasure::Cut { up_to, .. } = erasure {
+            // What is said here from now on is not what was to be forgotten, also where this
+            // node's clock is behind that of who wrote the row.
+            self.clock.observe(now, *up_to);
+        }
         match erasure {
             Erasure::Message { conversation, identity } => {
                 let mut row = self.conversation(*conversation)?;
@@ -37,7 +46,10 @@ impl Replica {
                     && let Some(place) = self.canonical(*conversation, *identity)?
                 {
                     self.erase_message(row, place)?;
-                    self.forget_words(*conversation, *identity)?;
+                    self.forget_words(row, place, None)?;
+                    self.forget_leftovers(row, *conversation, &|words| {
+                        words.message == Some(*identity)
+                    })?;
                 }
                 self.keep_row(*conversation, row);
                 self.sweep_later(now, *conversation)?;
@@ -79,6 +91,7 @@ impl Replica {
         }
         self.put(key, erasure);
         self.building.touched = true;
+        self.building.forgets = true;
     }
 
     fn keep_row(&mut self, id: ConversationId, row: Option<ConversationRow>) {
@@ -152,17 +165,114 @@ impl Replica {
         let ids: Vec<ConversationId> = ids.collect::<Result<_, _>>()?;
         for id in ids {
             let Some(mut row) = self.conversation(id)? else { continue };
-            let places = self.places_by(id, author, up_to)?;
-            if places.is_empty() {
-                continue;
-            }
-            for place in places {
+            for place in self.places_by(id, author, up_to)? {
                 self.erase_message(&mut row, place)?;
-                self.forget_words(id, place.identity)?;
+                self.forget_words(&row, place, Some(up_to))?;
             }
+            self.forget_leftovers(&row, id, &|words| {
+                words.author == author && words.front.is_some_and(|front| front <= up_to)
+            })?;
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
         }
+        Ok(())
+    }
+
+    /// Removes what `is_covered` names of the words that are left of expired messages: copies and
+    /// edits that were made later have not expired themselves. No row tells whose they are, so
+    /// the log is asked; what no entry there refers to, nobody will ask for.
+    fn forget_leftovers(
+        &mut self,
+        row: &ConversationRow,
+        id: ConversationId,
+        is_covered: &dyn Fn(&Words<'_>) -> bool,
+    ) -> Result<(), ReplicaError> {
+        let mut left = self.leftovers(row, id)?;
+        if left.is_empty() {
+            return Ok(());
+        }
+        let trimmed = self.origins.iter().map(|(origin, row)| (*origin, row.trimmed)).collect();
+        let walk = LogWalk::between(&self.overlay, self.space, &trimmed, &self.applied);
+        for entry in walk.map_err(walk_failed)? {
+            let entry = entry?;
+            if self.is_quarantined(entry.origin, entry.seq)? {
+                continue;
+            }
+            let Some((conversation, statements)) = log::statements(self.space, &entry)? else {
+                continue;
+            };
+            for (identity, statement) in &statements {
+                let words = words_of(conversation, *identity, statement);
+                let (Some(words), Some(reference)) = (words, statement.body()) else { continue };
+                let (message, front) = (words.message, words.front);
+                if let (Some(message), Some(front), false) = (message, front, is_covered(&words)) {
+                    left.remove(&Body::key(&behind_of(conversation, message, front, reference)));
+                }
+            }
+        }
+        left.into_iter().for_each(|key| self.overlay.building().delete(Body::TABLE, key));
+        Ok(())
+    }
+
+    /// The keys of words that are left of expired messages of a conversation.
+    fn leftovers(
+        &self,
+        row: &ConversationRow,
+        id: ConversationId,
+    ) -> Result<BTreeSet<Vec<u8>>, ReplicaError> {
+        let mut left = BTreeSet::new();
+        if row.cut.is_none() {
+            return Ok(left);
+        }
+        let prefix = BodyKey::behind_prefix(id);
+        for held in self.overlay.scan(Body::TABLE, &prefix, &behind(&prefix), Direction::Forward) {
+            let (key, _) = held?;
+            let identity = key.get(32..48).and_then(|identity| identity.try_into().ok());
+            let Some(identity) = identity.map(Identity) else { continue };
+            let place = self.canonical(id, identity)?;
+            if place.is_some_and(|place| row.has_expired(place.front)) {
+                left.insert(key);
+            }
+        }
+        Ok(left)
+    }
+
+    fn is_quarantined(&self, origin: OriginId, seq: u64) -> Result<bool, ReplicaError> {
+        let row: Option<QuarantineRow> = tables::get(&self.overlay, &(self.space, origin, seq))?;
+        Ok(row.is_some())
+    }
+
+    /// Takes out of the batch that is being ended what rows cover: nobody is shown or sent it.
+    pub(super) fn withhold(&mut self) -> Result<(), ReplicaError> {
+        if !std::mem::take(&mut self.building.forgets) {
+            return Ok(());
+        }
+        for parcel in self.building.own.iter_mut().filter(|parcel| !parcel.bodies.is_empty()) {
+            let (origin, seq) = (parcel.origin, parcel.seq);
+            let log: Option<LogRow> = tables::get(&self.overlay, &(self.space, origin, seq))?;
+            let Some(LogRow { digest, entry: bytes }) = log else { continue };
+            let entry = LogEntry { origin, seq, depth: 0, digest, bytes };
+            parcel.bodies = log::parcel(&self.overlay, self.space, entry)?.bodies;
+        }
+        let mut applied = std::mem::take(&mut self.building.applied);
+        for applied in &mut applied {
+            let mut shown = Vec::with_capacity(applied.messages.len());
+            for mut message in std::mem::take(&mut applied.messages) {
+                let place = self.canonical(message.conversation, message.identity)?;
+                let row = self.conversation(message.conversation)?;
+                let (Some(place), Some(row)) = (place, row) else { continue };
+                if row.has_expired(place.front) {
+                    continue;
+                }
+                if timeline_row(&self.overlay, place)?.state.erased {
+                    message.state.erased = true;
+                    message.body.clear();
+                }
+                shown.push(message);
+            }
+            applied.messages = shown;
+        }
+        self.building.applied = applied;
         Ok(())
     }
 
@@ -285,6 +395,13 @@ pub(crate) fn covering(
     Ok(None)
 }
 
+fn walk_failed(error: WalkError) -> ReplicaError {
+    match error {
+        WalkError::Engine(error) => error.into(),
+        WalkError::Trimmed { .. } => ReplicaError::Damaged(error.to_string()),
+    }
+}
+
 /// The error for words that are neither held nor covered.
 pub(crate) fn words_missing(table: Table, key: &[u8]) -> crate::engine::EngineError {
     seal::damaged(table, key, "a record whose words are neither held nor covered by an erasure")
@@ -294,3 +411,6 @@ pub(crate) fn words_missing(table: Table, key: &[u8]) -> crate::engine::EngineEr
 pub(super) fn ranges_of(id: ConversationId) -> Vec<super::maintain::KeyRange> {
     [Table::Bodies, Table::Timeline].map(|table| (table, id.0.to_vec(), behind(&id.0))).to_vec()
 }
+
+#[cfg(test)]
+mod tests;

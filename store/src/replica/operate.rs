@@ -291,7 +291,9 @@ impl Replica {
         let body = Body { salt: self.entropy.bytes(), bytes: body };
         let statement = Statement::Edit(Edit {
             target: place.identity,
-            front: self.clock.tick(now, Some(front)),
+            // Above what it replaces even where that lies in a wild future: whatever covers new
+            // words must cover the old ones.
+            front: self.clock.tick(now, Some(front)).max(front.next()),
             editor: actor.user.clone(),
             content_type,
             body: body.reference(),
