@@ -54,6 +54,8 @@ pub(crate) struct World<'t> {
     now: Micros,
     /// When all trouble ended.
     calm: Option<Micros>,
+    /// Whether all nodes held the same when that was looked at last, in calm.
+    agreed: bool,
     agenda: Agenda,
     dice: Streams,
     space: Name,
@@ -97,6 +99,7 @@ impl<'t> World<'t> {
             faults,
             now: 0,
             calm: None,
+            agreed: false,
             agenda: Agenda::default(),
             dice: Streams {
                 trouble: stream(Stream::Trouble),

@@ -67,6 +67,20 @@ impl Durability {
         Ok(())
     }
 
+    /// What `node` held durably, as it said last.
+    pub(crate) fn held(&self, node: usize) -> &VersionVector {
+        &self.held[node]
+    }
+
+    /// The disk of `node` was lost: what it acknowledged is held by others, or nowhere.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.held[node] = VersionVector::default();
+        for answer in &mut self.acknowledged {
+            answer.holders.retain(|holder| *holder != node);
+        }
+        self.acknowledged.retain(|answer| !answer.holders.is_empty());
+    }
+
     /// Entries leave `node`: they must be durable there. A push of what a power cut takes back
     /// would fork the log.
     pub(crate) fn pushed(&self, node: usize, parcels: &[Parcel]) -> Result<(), Broken> {

@@ -136,11 +136,9 @@ impl Model {
     /// The message under an id, as it must show; none where it must not.
     pub(crate) fn message(&self, name: &Name, id: MessageId, rows: &Rows) -> Option<Message> {
         let (conversation, talk) = self.named(name, rows)?;
-        let mut told = talk.messages.iter();
-        let found = told.find(|(identity, told)| {
-            identity.tail() == id.tail()
-                && told.copies.iter().any(|(header, _)| header.front == id.front())
-        });
+        // An id of a copy that is not held yet names the message all the same.
+        let mut named = talk.messages.iter().filter(|(identity, _)| identity.tail() == id.tail());
+        let found = named.next().filter(|_| named.next().is_none());
         found.and_then(|(identity, told)| shown(conversation, *identity, told, rows))
     }
 

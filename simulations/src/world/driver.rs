@@ -181,14 +181,16 @@ impl World<'_> {
             self.note_erasures(at)?;
             self.checkers.erasures.search(at, &self.nodes[at].engine, false)?;
         }
-        let Checkers { models, archive, ledger, causality, uniqueness, .. } = &mut self.checkers;
+        self.checkers.trimming.written(at, &sealed.batch, &self.checkers.durability)?;
+        let Checkers { models, archive, ledger, causality, uniqueness, erasures, .. } =
+            &mut self.checkers;
         for applied in sealed.applied.iter() {
             if let Some(written) = archive.get(applied.origin, applied.seq) {
                 models[at].take(written);
             }
             applied.messages.iter().try_for_each(|message| uniqueness.announced(at, message))?;
         }
-        causality.durable(at, sealed, Truth { ledger, archive })?;
+        causality.durable(at, sealed, Truth { ledger, archive }, erasures.rows(at))?;
         if self.dice.upkeep.chance(LOOK_PER_MILLE) {
             self.look_at(at)?;
         }

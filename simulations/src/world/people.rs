@@ -15,7 +15,7 @@ use super::deeds::command_of;
 use super::{Step, World};
 use crate::agenda::{Event, Micros};
 use crate::checkers::{Acknowledgement, Broken, Checkers, Floor, Post, Promise, Truth};
-use crate::clients::{MOST_ATTEMPTS, Want, Whim, Wish, pace};
+use crate::clients::{Deed, MOST_ATTEMPTS, Want, Whim, Wish, pace};
 use crate::faults::Faults;
 use crate::mutant::Mutant;
 use crate::node::EPOCH_MILLIS;
@@ -285,6 +285,10 @@ impl World<'_> {
                         !asked.must_accept
                     }
                     CommandError::Gone(_) => does && self.faults.forgets + self.faults.deeds > 0,
+                    // A place of a message from a wild clock, or of one that is ahead.
+                    CommandError::FutureTime => {
+                        matches!(asked.want, Want::Do(Deed::EraseAuthor { .. }))
+                    }
                     CommandError::Forbidden { .. } => {
                         does || self.checkers.ledger.is_upset(asked.conversation)
                     }
@@ -293,7 +297,6 @@ impl World<'_> {
                     | CommandError::KeyLength(_)
                     | CommandError::KeyReused(_)
                     | CommandError::TailTaken
-                    | CommandError::FutureTime
                     | CommandError::EmojiTooLong(_)
                     | CommandError::TooManyEmojis(_)
                     | CommandError::Replica(_) => false,

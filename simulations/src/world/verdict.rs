@@ -23,9 +23,11 @@ impl World<'_> {
             node.process.as_ref().map(|process| &process.replicator.replica().durable().vector)
         });
         let first = points.next().flatten();
-        if first.is_some() && points.all(|point| point == first) {
+        let agree = first.is_some() && points.all(|point| point == first);
+        if agree && !self.agreed {
             self.story.converged_millis = (self.now - calm) / 1_000;
         }
+        self.agreed = agree;
     }
 
     /// The bound has passed.
