@@ -149,6 +149,8 @@ pub fn parcel(
         Ok(bodies) => bodies,
         Err(error) => match tables::get::<QuarantineRow>(view, &key)? {
             Some(row) => quarantined(view, &entry, row)?,
+            // Nobody read what it says: it came when its conversation was erased.
+            None if retires(view, space, &entry)? => Vec::new(),
             None => return Err(error),
         },
     };
@@ -166,14 +168,9 @@ fn carried(
     let decode =
         |change: &[u8]| Change::decode(change).map_err(|source| damaged(space, entry, source));
     let mut carried = Vec::new();
-    let retired = |conversation| {
-        // Its words leave the tables bit by bit: they are not sent from there meanwhile.
-        let key = (space, ErasureKey::Conversation(conversation));
-        tables::get::<Erasure>(view, &key)
-    };
     match kind {
         EntryKind::Segment { conversation, change, .. } => {
-            let retired = retired(conversation)?;
+            let retired = retirement(view, space, conversation)?;
             let (change, _) = decode(&change)?;
             let records = records_of(&change, place);
             for (identity, statement) in records.map_err(|why| damaged(space, entry, why))? {
@@ -196,7 +193,7 @@ fn carried(
             let conversation = ConversationId::of(space, &name, incarnation);
             let (change, _) = decode(&change)?;
             let settings = settings_of(&change, conversation, place);
-            let retired = retired(conversation)?;
+            let retired = retirement(view, space, conversation)?;
             for record in settings.map_err(|why| damaged(space, entry, why))?.1 {
                 let Some(reference) = record.setting.body() else { continue };
                 if let Some(row) = &retired {
@@ -217,6 +214,35 @@ fn carried(
         | EntryKind::Unknown { .. } => {}
     }
     Ok(carried)
+}
+
+/// The row that erased a conversation, if it was. Its words leave the tables bit by bit: they are
+/// not sent from there meanwhile.
+fn retirement(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    conversation: ConversationId,
+) -> Result<Option<Erasure>, EngineError> {
+    tables::get(view, &(space, ErasureKey::Conversation(conversation)))
+}
+
+/// Whether an entry is about a conversation that was erased.
+fn retires(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    entry: &LogEntry,
+) -> Result<bool, EngineError> {
+    let conversation = match decoded(space, entry)?.kind {
+        EntryKind::Segment { conversation, .. } => conversation,
+        EntryKind::Conversation { name, incarnation, .. } => {
+            ConversationId::of(space, &name, incarnation)
+        }
+        EntryKind::Origin { .. }
+        | EntryKind::Markers(_)
+        | EntryKind::Erasures { .. }
+        | EntryKind::Unknown { .. } => return Ok(false),
+    };
+    Ok(retirement(view, space, conversation)?.is_some())
 }
 
 fn body_or_cover(

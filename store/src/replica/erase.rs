@@ -9,6 +9,7 @@ use super::apply::words_of;
 use super::place::{behind as behind_of, timeline_row};
 use super::{Replica, ReplicaError};
 use crate::engine::{Direction, Table, View};
+use crate::entry::EntryKind;
 use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Front, Identity, Millis, OriginId};
 use crate::log::{self, LogEntry, LogWalk, WalkError};
@@ -195,7 +196,15 @@ impl Replica {
         let walk = LogWalk::between(&self.overlay, self.space, &trimmed, &self.applied);
         for entry in walk.map_err(walk_failed)? {
             let entry = entry?;
-            if self.is_quarantined(entry.origin, entry.seq)? {
+            let is_here = match log::decoded(self.space, &entry)?.kind {
+                EntryKind::Segment { conversation, .. } => conversation == id,
+                EntryKind::Origin { .. }
+                | EntryKind::Conversation { .. }
+                | EntryKind::Markers(_)
+                | EntryKind::Erasures { .. }
+                | EntryKind::Unknown { .. } => false,
+            };
+            if !is_here || self.is_quarantined(entry.origin, entry.seq)? {
                 continue;
             }
             let Some((conversation, statements)) = log::statements(self.space, &entry)? else {

@@ -5,11 +5,15 @@ use std::sync::Arc;
 use super::super::{Actor, NewMessage, Operation, Placing, Replica, Sealed, Writer};
 use crate::engine::{Direction, Engine, MemoryEngine, Table, View};
 use crate::entropy::Entropy;
-use crate::entry::{Carried, Entry, Parcel};
+use crate::entry::{
+    Carried, Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start,
+};
 use crate::id::{ConversationId, Front, MessageId, Millis, NodeId, OriginId};
 use crate::log::{self, LogWalk};
 use crate::name::Name;
+use crate::reader::Reader;
 use crate::record::ContentType;
+use crate::vector::VersionVector;
 
 const NOW: Millis = 1_767_225_600_000;
 
@@ -97,10 +101,14 @@ impl Node {
     }
 
     fn pull(&mut self, other: &Self) {
-        for parcel in other.parcels() {
+        self.take(&other.parcels());
+    }
+
+    fn take(&mut self, parcels: &[Parcel]) {
+        for parcel in parcels {
             if parcel.seq > self.replica.applied().get(parcel.origin) {
                 let entry = Entry::decode(&parcel.entry).expect("an entry");
-                self.replica.apply(self.now, &parcel, entry, |_, _| true).expect("is taken");
+                self.replica.apply(self.now, parcel, entry, |_, _| true).expect("is taken");
             }
         }
         self.persist();
@@ -247,4 +255,67 @@ fn an_edit_lies_above_its_message_though_that_lies_in_a_wild_future() {
     bergen.persist();
     bergen.pull(&tokyo);
     assert!(bergen.keeps("from today"), "its message has not expired");
+}
+
+/// An origin's log whose second entry nobody can apply; it is about the conversation.
+fn poisoned(node: &Node) -> Vec<Parcel> {
+    let (space, origin) = (node.replica.space(), OriginId([9; 16]));
+    let conversation = ConversationId::of(space, &name("general"), 0);
+    let kinds = [
+        EntryKind::Origin { node: NodeId([9; 32]), region: name("oslo"), started: NOW },
+        EntryKind::Segment { conversation, ordinal: 0, change: vec![7; 40] },
+    ];
+    let mut digest = chain_start(space, origin);
+    let mut depth = node.replica.counts().depth;
+    let mut parcels = Vec::new();
+    for (seq, kind) in (1..).zip(kinds) {
+        depth += 1;
+        let saw = match seq {
+            1 => node.replica.durable().vector.clone(),
+            _ => VersionVector::default(),
+        };
+        let entry = Entry { depth, saw, previous: chain_link(digest), kind }.encode();
+        digest = chain_digest(digest, &entry);
+        let chain = chain_mark(digest);
+        parcels.push(Parcel { origin, seq, entry, chain, bodies: Vec::new() });
+    }
+    parcels
+}
+
+#[test]
+fn who_resumes_is_told_what_lies_behind_an_entry_that_cannot_be_applied() {
+    let mut node = Node::new(1);
+    node.post("before");
+    node.persist();
+    let parcels = poisoned(&node);
+    node.take(&parcels);
+    node.post("after");
+    node.persist();
+    let reader = Reader::new(Arc::new(node.engine.clone()), node.replica.space());
+    let until = reader.vector().expect("reads");
+    let told = reader.applied_between(&VersionVector::default(), &until, 100).expect("reads");
+    let told: Vec<&[u8]> =
+        told.iter().flat_map(|applied| &applied.messages).map(|told| &told.body[..]).collect();
+    assert_eq!(told, [&b"before"[..], b"after"]);
+}
+
+#[test]
+fn an_unreadable_entry_about_an_erased_conversation_is_passed_on_and_stops_no_erasure() {
+    let mut node = Node::new(1);
+    node.post("a word");
+    node.persist();
+    let parcels = poisoned(&node);
+    node.operate(Operation::EraseConversation);
+    node.persist();
+    node.take(&parcels);
+    let passed_on = node.parcels();
+    assert!(parcels.iter().all(|parcel| passed_on.contains(parcel)));
+    let message = node.post("a word in the next conversation of the name");
+    node.edit(message, "another");
+    node.persist();
+    let id = ConversationId::of(node.replica.space(), &name("general"), 1);
+    node.replica.expire(node.now, id, message.front()).expect("is done");
+    node.erase_ada(None);
+    node.persist();
+    assert!(!node.keeps("another"));
 }
