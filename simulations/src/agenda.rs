@@ -70,6 +70,8 @@ pub(crate) enum Event {
     Mend { cut: Vec<(usize, usize)> },
     /// A connection ends for no reason: a mutant's.
     Reconnect,
+    /// An entry that nobody can apply comes into the world.
+    Poison,
     /// All trouble ends.
     Calm,
     /// Everything must have converged.
@@ -105,6 +107,7 @@ impl Event {
             | Self::Cut
             | Self::Mend { .. }
             | Self::Reconnect
+            | Self::Poison
             | Self::Calm
             | Self::Converged
             | Self::End => None,
@@ -137,6 +140,7 @@ impl Event {
             Self::Cut => (18, 0, &[]),
             Self::Mend { .. } => (19, 0, &[]),
             Self::Reconnect => (20, 0, &[]),
+            Self::Poison => (27, 0, &[]),
             Self::Calm => (21, 0, &[]),
             Self::Converged => (22, 0, &[]),
             Self::End => (23, 0, &[]),

@@ -6,6 +6,7 @@
 
 mod archive;
 mod causality;
+pub(crate) mod containment;
 mod convergence;
 mod durability;
 mod erasure;

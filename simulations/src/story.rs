@@ -22,6 +22,8 @@ pub struct Story {
     pub looks: u64,
     /// Rows of erasure tables that were written.
     pub erasures: u64,
+    /// Logs with an entry that nobody can apply.
+    pub poisoned: u64,
     /// Entries trimmed from logs.
     pub trimmed: u64,
     /// Snapshots built and installed.

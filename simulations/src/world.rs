@@ -7,6 +7,8 @@ mod deeds;
 mod driver;
 mod network;
 mod people;
+mod poison;
+mod spoil;
 mod trouble;
 mod upkeep;
 mod verdict;
@@ -203,6 +205,7 @@ impl<'t> World<'t> {
                 self.mend(&cut);
                 Ok(())
             }
+            Event::Poison => self.poison_any(),
             Event::Reconnect => self.reconnect_any(),
             Event::Calm => {
                 self.grow_calm();
@@ -233,4 +236,9 @@ impl<'t> World<'t> {
             self.chronicle.tell(self.now, place, || line);
         }
     }
+}
+
+/// Something that must not be, of which no promise speaks.
+fn unsound(how: String) -> Broken {
+    Broken::new(crate::checkers::Promise::Soundness, how)
 }

@@ -141,3 +141,39 @@ fn connections_that_are_made_again_all_the_time_are_caught() {
 fn a_gateway_that_forgets_keys_is_caught() {
     expect_caught(Mutant::ForgetsKeys, 5, &[Promise::Uniqueness]);
 }
+
+#[test]
+fn a_disk_that_forgets_what_was_erased_is_caught() {
+    let promises = [Promise::Erasure, Promise::Durability, Promise::Model];
+    expect_caught(Mutant::ForgetsErasures, 2, &promises);
+}
+
+#[test]
+fn a_disk_that_keeps_erased_words_is_caught() {
+    expect_caught(Mutant::KeepsErasedWords, 2, &[Promise::Erasure]);
+}
+
+#[test]
+fn a_link_that_puts_erased_words_back_is_caught() {
+    expect_caught(Mutant::SendsErasedWords, 10, &[Promise::Erasure]);
+}
+
+#[test]
+fn a_disk_that_forgets_redactions_is_caught() {
+    expect_caught(Mutant::ForgetsRedactions, 2, &[Promise::Model]);
+}
+
+#[test]
+fn edits_that_the_clock_decides_are_caught() {
+    expect_caught(Mutant::EditsByTheClock, 20, &[Promise::Model]);
+}
+
+#[test]
+fn settings_that_stand_beside_those_that_replace_them_are_caught() {
+    expect_caught(Mutant::KeepsReplacedSettings, 5, &[Promise::Model, Promise::Convergence]);
+}
+
+#[test]
+fn logs_that_are_trimmed_before_all_hold_them_are_caught() {
+    expect_caught(Mutant::PeersExaggerate, 10, &[Promise::Trimming]);
+}

@@ -62,6 +62,9 @@ pub(crate) struct Model {
 impl Model {
     /// The node holds this entry.
     pub(crate) fn take(&mut self, written: &Written) {
+        if let Some(talk) = written.damages.and_then(|id| self.talks.get_mut(&id)) {
+            talk.is_damaged = true;
+        }
         if let Some((id, name, incarnation)) = &written.conversation {
             self.talks.entry(*id).or_insert_with(|| Talk {
                 name: name.clone(),
@@ -84,13 +87,6 @@ impl Model {
                 let held = talk.markers.entry(marker.user.clone()).or_insert(marker.message);
                 *held = (*held).max(marker.message);
             }
-        }
-    }
-
-    /// An entry about this conversation could not be applied.
-    pub(crate) fn damage(&mut self, conversation: ConversationId) {
-        if let Some(talk) = self.talks.get_mut(&conversation) {
-            talk.is_damaged = true;
         }
     }
 

@@ -11,7 +11,7 @@ use warbler_store::replica::{Actor, Operated, Operation};
 use super::people::Asked;
 use super::{Step, World};
 use crate::checkers::{Broken, Checkers, Promise};
-use crate::clients::{Deed, Want};
+use crate::clients::{Client, Deed, Want};
 
 /// Of deeds, those done in the name of who administers the space, per mille.
 const ADMIN: u64 = 500;
@@ -39,12 +39,25 @@ pub(super) fn command_of(
 impl World<'_> {
     /// Does something to a message that was read.
     pub(super) fn do_something(&mut self, client: usize) {
-        let dice = &mut self.dice.clients;
-        let read = &self.clients[client].read;
-        // What was read last is talked about most.
+        let Self { dice, clients, checkers, nodes, .. } = self;
+        let dice = &mut dice.clients;
+        let Client { name, read, at, .. } = &mut clients[client];
+        let is_own = |place: usize| checkers.ledger.post(read[place].1).author == *name;
+        // What was read last is talked about most, and what one said oneself is edited.
         let back = dice.index(read.len()).min(dice.index(read.len()));
-        let (conversation, post, id) = read[read.len() - 1 - back];
-        let operation = self.clients[client].operation(dice, id);
+        let mut place = read.len() - 1 - back;
+        if dice.chance(400)
+            && let Some(own) = (0..read.len()).rev().find(|place| is_own(*place))
+        {
+            place = own;
+            // On the telephone, which may talk to another region than the desk.
+            let other = dice.index(nodes.len());
+            if nodes[other].is_running() {
+                *at = other;
+            }
+        }
+        let (conversation, post, id) = read[place];
+        let operation = self.clients[client].operation(&mut self.dice.clients, id);
         if let Operation::Edit { body, .. } = &operation {
             self.checkers.ledger.edited(post, body.clone());
         }

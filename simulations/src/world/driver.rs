@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use warbler_replication::replicator::Output;
-use warbler_store::engine::{Batch, Engine, Table};
+use warbler_replication::replicator::{Alarm, Output};
+use warbler_store::engine::{Engine, Table};
 use warbler_store::id::Millis;
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
@@ -14,7 +14,7 @@ use warbler_store::replica::{Applied, Sealed};
 
 use super::{Step, World};
 use crate::agenda::{Event, RunNumber};
-use crate::checkers::{Broken, Checkers, Promise, Rows, Truth};
+use crate::checkers::{Broken, Checkers, Promise, Rows, Truth, containment};
 use crate::mutant::Mutant;
 
 /// After so many wakes at one moment a replicator runs in a circle.
@@ -75,6 +75,10 @@ impl World<'_> {
                     return unsound(format!(
                         "node {at} says that {peer} broke the protocol: {reason}"
                     ));
+                }
+                Output::Alarm(Alarm::Quarantined { origin, seq, why }) => {
+                    containment::quarantined(at, &self.checkers.archive, (origin, seq))?;
+                    self.tell(at, || format!("cannot apply {origin:?}/{seq}: {why}"));
                 }
                 Output::Alarm(alarm) => return unsound(format!("node {at} alarms: {alarm}")),
                 Output::Failed(error) => return unsound(format!("node {at} failed: {error}")),
@@ -161,7 +165,7 @@ impl World<'_> {
         sealed: &Sealed,
         dying: bool,
     ) -> Result<bool, Broken> {
-        let spoilt = self.spoil(sealed, dying);
+        let spoilt = self.spoil(at, sealed, dying);
         let node = &mut self.nodes[at];
         let written = node.engine.persist(spoilt.as_ref().unwrap_or(&*sealed.batch)).is_ok();
         let kept = written || node.tear.take() == Some(true);
@@ -214,37 +218,6 @@ impl World<'_> {
         let rows = checkers.erasures.rows(at);
         checkers.models[at].compare(at, &self.nodes[at].reader, &names, rows)?;
         checkers.erasures.search(at, &self.nodes[at].engine, false)
-    }
-
-    /// What a mutant's disk makes of a batch.
-    fn spoil(&self, sealed: &Sealed, dying: bool) -> Option<Batch> {
-        type Write<'a> = (Table, &'a [u8], Option<&'a [u8]>);
-        let writes: Vec<Write<'_>> = sealed.batch.iter().collect();
-        let in_timeline =
-            |(table, _, value): &Write<'_>| *table == Table::Timeline && value.is_some();
-        let lost = match self.plan.mutant? {
-            Mutant::DisksDropARow => writes.iter().position(in_timeline)?,
-            Mutant::DisksTearBatches if dying => writes.len().checked_sub(1)?,
-            Mutant::DisksTearBatches
-            | Mutant::DisksLoseFlushes
-            | Mutant::AnswersBeforeTheDisk
-            | Mutant::ReusesItsOrigin
-            | Mutant::ReturnsFromACopy
-            | Mutant::ShowsBatchesBackwards
-            | Mutant::SkipsBatches
-            | Mutant::DropsEntries
-            | Mutant::Reconnects
-            | Mutant::ForgetsKeys => return None,
-        };
-        let mut batch = Batch::default();
-        for (_, write) in writes.iter().enumerate().filter(|(place, _)| *place != lost) {
-            let (table, key, value) = *write;
-            match value {
-                Some(value) => batch.put(table, key.to_vec(), value.to_vec()),
-                None => batch.delete(table, key.to_vec()),
-            }
-        }
-        Some(batch)
     }
 
     pub(super) fn written(&mut self, at: usize, run: RunNumber, ticket: Ticket) -> Step {

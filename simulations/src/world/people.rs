@@ -145,9 +145,10 @@ impl World<'_> {
 
     /// Wishes for something, and asks for it.
     pub(super) fn wish(&mut self, client: usize, conversation: usize, want: Want) {
+        let wide = self.dice.clients.chance(self.faults.wide);
         let regions = match self.dice.clients.below(100) {
-            0..75 => 1,
-            75..95 => 2,
+            _ if !wide => 1,
+            0..80 => 2,
             _ => self.plan.nodes,
         };
         let command = CommandId(0);

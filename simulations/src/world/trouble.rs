@@ -38,6 +38,7 @@ impl World<'_> {
         strike(faults.pauses, || Event::Pause);
         strike(faults.clock_jumps, || Event::Jump);
         strike(faults.partitions, || Event::Cut);
+        strike(faults.poisons, || Event::Poison);
         if plan.mutant == Some(Mutant::Reconnects) {
             // All are converged by then: nothing but the noise is there to be seen.
             let silence = end + BOUND_MILLIS * 1_000 + 1_000_000;

@@ -10,7 +10,7 @@ use warbler_store::replica::Point;
 
 use super::{Step, World};
 use crate::agenda::Event;
-use crate::checkers::{Broken, Checkers, Promise, SILENCE_MILLIS, Timelines, Truth};
+use crate::checkers::{Broken, Checkers, Promise, SILENCE_MILLIS, Timelines, Truth, containment};
 
 /// Messages on a page.
 const PAGE: usize = 50;
@@ -48,6 +48,10 @@ impl World<'_> {
         for at in 0..self.plan.nodes {
             self.look_at(at)?;
             let swept = self.faults.upkeep > 0;
+            let Checkers { archive, erasures, durability, .. } = &self.checkers;
+            let (disk, held) = (&self.nodes[at].engine, durability.held(at));
+            let held = (held, erasures.rows(at));
+            containment::at_the_end(at, disk, self.space_id, archive, held)?;
             self.checkers.erasures.search(at, &self.nodes[at].engine, swept)?;
         }
         self.check_peers()?;
