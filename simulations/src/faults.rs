@@ -35,6 +35,12 @@ pub struct Faults {
     pub pauses: u64,
     /// Logs in the run with an entry that nobody can apply.
     pub poisons: u64,
+    /// Disks that fill up in the run.
+    pub full_disks: u64,
+    /// Disks that are lost in the run; then logs are not trimmed.
+    pub wiped_disks: u64,
+    /// Bits that flip on disks in the run; then logs are not trimmed.
+    pub flipped_bits: u64,
     /// Jumps of wall clocks in the run.
     pub clock_jumps: u64,
     /// How far wall clocks are apart, in milliseconds.
@@ -101,7 +107,14 @@ impl Faults {
             upkeep: some(800, 50, 4_000),
             trims: some(750, 1, 1) > 0,
             poisons: some(200, 1, 3),
+            full_disks: some(250, 1, 3),
+            wiped_disks: some(150, 1, 2),
+            flipped_bits: some(150, 1, 3),
         };
+        if faults.wiped_disks + faults.flipped_bits > 0 {
+            // Who has lost what all have trimmed could not get it again from a log.
+            faults.trims = false;
+        }
         if some(40, 1, 1) > 0 {
             faults.hurry = 5;
             faults.conversations = 1;

@@ -4,6 +4,7 @@
 //! Invariant: everything that happens is an event or follows from one, at one virtual moment.
 
 mod deeds;
+mod disks;
 mod driver;
 mod network;
 mod people;
@@ -206,6 +207,17 @@ impl<'t> World<'t> {
                 Ok(())
             }
             Event::Poison => self.poison_any(),
+            Event::Fill => {
+                self.fill_any();
+                Ok(())
+            }
+            Event::Room { node } => {
+                self.make_room(node);
+                Ok(())
+            }
+            Event::Wipe => self.wipe_any(),
+            Event::Flip => self.flip_any(),
+            Event::Replace { node } => self.replace(node),
             Event::Reconnect => self.reconnect_any(),
             Event::Calm => {
                 self.grow_calm();

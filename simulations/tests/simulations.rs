@@ -19,18 +19,18 @@ fn total(stories: &[Story], figure: impl Fn(&Story) -> u64) -> u64 {
 #[test]
 fn two_regions_keep_every_promise() {
     let stories = expect_all(2, 1_000..1_010);
-    assert!(total(&stories, |story| story.acknowledged) > 1_000);
+    assert!(total(&stories, |story| story.acknowledged) > 500);
 }
 
 #[test]
 fn three_regions_keep_every_promise() {
     let stories = expect_all(3, 2_000..2_010);
-    assert!(total(&stories, |story| story.acknowledged_wider) > 100);
+    assert!(total(&stories, |story| story.acknowledged_wider) > 50);
 }
 
 #[test]
 fn five_regions_keep_every_promise() {
-    let stories = expect_all(5, 3_000..3_010);
+    let stories = expect_all(5, 3_000..3_020);
     // A world without trouble proves nothing: every kind must have struck.
     assert!(total(&stories, |story| story.crashes) > 0, "no crash");
     assert!(total(&stories, |story| story.torn_writes) > 0, "no torn write");
@@ -41,6 +41,16 @@ fn five_regions_keep_every_promise() {
     assert!(total(&stories, |story| story.frames_doubled) > 0, "no doubled frame");
     assert!(total(&stories, |story| story.retries) > 0, "no retry");
     assert!(total(&stories, |story| story.resumes) > 0, "nobody resumed");
+    assert!(total(&stories, |story| story.done) > 0, "nothing was done");
+    assert!(total(&stories, |story| story.erasures) > 0, "nothing was erased");
+    assert!(total(&stories, |story| story.looks) > 0, "nobody looked");
+    assert!(total(&stories, |story| story.trimmed) > 0, "nothing was trimmed");
+    assert!(total(&stories, |story| story.snapshots) > 0, "no snapshot");
+    assert!(total(&stories, |story| story.sweeps) > 0, "nothing was swept");
+    assert!(total(&stories, |story| story.poisoned) > 0, "no poison");
+    assert!(total(&stories, |story| story.full_disks) > 0, "no full disk");
+    assert!(total(&stories, |story| story.wiped_disks) > 0, "no lost disk");
+    assert!(total(&stories, |story| story.flipped_bits) > 0, "no flipped bit");
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! every node that holds it says so.
 
 use warbler_store::engine::View;
-use warbler_store::entry::Parcel;
+use warbler_store::entry::{Carried, Parcel};
 use warbler_store::id::{OriginId, SpaceId};
 use warbler_store::tables::{self, QuarantineRow};
 use warbler_store::vector::VersionVector;
@@ -23,8 +23,9 @@ pub(crate) fn quarantined(
     }
 }
 
-/// `node` passes entries on: those that it cannot apply with all that came with them, unless
-/// what they are about was erased there.
+/// `node` passes entries on: with the words that were written, or what covers them, never with
+/// other words; those that it cannot apply with all that came with them, unless what they are
+/// about was erased there.
 pub(crate) fn sent(
     node: usize,
     archive: &Archive,
@@ -33,11 +34,18 @@ pub(crate) fn sent(
 ) -> Result<(), Broken> {
     for parcel in parcels {
         let (origin, seq) = (parcel.origin, parcel.seq);
+        let came = archive.bodies(origin, seq);
+        let forged = parcel.bodies.iter().zip(came).any(|(carried, came)| match (carried, came) {
+            (Carried::Body(body), Carried::Body(came)) => body != came,
+            (Carried::Body(_), Carried::Erased(_)) | (Carried::Erased(_), _) => false,
+        });
+        if forged || parcel.bodies.len() > came.len() {
+            return broken(format!("node {node} passes {origin}/{seq} on with other words"));
+        }
         let Some(written) = archive.get(origin, seq).filter(|written| written.is_poisoned) else {
             continue;
         };
         let is_gone = written.damages.is_some_and(|conversation| rows.retires(conversation));
-        let came = archive.bodies(origin, seq);
         if !is_gone && parcel.bodies != came {
             return broken(format!("node {node} passes {origin}/{seq} on without its bodies"));
         }

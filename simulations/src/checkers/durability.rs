@@ -45,7 +45,8 @@ impl Durability {
         readers: &[Reader],
         truth: Truth<'_>,
         erasures: &Erasures,
-        answer: Acknowledgement,
+        mut answer: Acknowledgement,
+        is_sound: impl Fn(usize) -> bool,
     ) -> Result<(), Broken> {
         let Acknowledgement { node, id, asked, took, patience, .. } = answer;
         if !answer.holders.contains(&node) {
@@ -58,11 +59,12 @@ impl Durability {
                  {patience} ms"
             ));
         }
-        for holder in &answer.holders {
+        for holder in answer.holders.iter().filter(|holder| is_sound(**holder)) {
             expect(&readers[*holder], truth, erasures.rows(*holder), &answer).or_else(|how| {
                 broken(format!("node {node} said that node {holder} holds {id}: {how}"))
             })?;
         }
+        answer.holders.retain(|holder| is_sound(*holder));
         self.acknowledged.push(answer);
         Ok(())
     }

@@ -137,7 +137,7 @@ impl World<'_> {
         };
         self.story.done += u64::from(done == Operated::Done);
         self.tell(at, || format!("{done:?} in {} regions", reached.regions.len()));
-        for holder in self.places_of(&reached.regions) {
+        for holder in self.sound_places_of(&reached.regions) {
             if !self.is_done(holder, asked, deed) {
                 let how = format!("node {at} said that node {holder} has done {deed:?}");
                 return Err(Broken::new(Promise::Durability, how));

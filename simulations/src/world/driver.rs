@@ -7,10 +7,12 @@ use std::sync::Arc;
 
 use warbler_replication::replicator::{Alarm, Output};
 use warbler_store::engine::{Engine, Table};
+use warbler_store::erasure::Erasure;
 use warbler_store::id::Millis;
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
 use warbler_store::replica::{Applied, Sealed};
+use warbler_store::tables;
 
 use super::{Step, World};
 use crate::agenda::{Event, RunNumber};
@@ -79,6 +81,13 @@ impl World<'_> {
                 Output::Alarm(Alarm::Quarantined { origin, seq, why }) => {
                     containment::quarantined(at, &self.checkers.archive, (origin, seq))?;
                     self.tell(at, || format!("cannot apply {origin:?}/{seq}: {why}"));
+                }
+                Output::Alarm(Alarm::Damaged(what)) if self.nodes[at].is_damaged => {
+                    self.tell(at, || what);
+                }
+                Output::Failed(error) if self.nodes[at].is_damaged => {
+                    self.tell(at, || format!("stops: {error}"));
+                    return self.replace(at);
                 }
                 Output::Alarm(alarm) => return unsound(format!("node {at} alarms: {alarm}")),
                 Output::Failed(error) => return unsound(format!("node {at} failed: {error}")),
@@ -181,7 +190,15 @@ impl World<'_> {
 
     /// What checkers take note of when a batch is on the disk.
     fn note_durable(&mut self, at: usize, sealed: &Sealed) -> Step {
-        if sealed.batch.table(Table::Erasures).next().is_some() {
+        if self.nodes[at].is_damaged {
+            // The table may not be readable as a whole any more; the batch is.
+            let mut rows = self.checkers.erasures.rows(at).clone();
+            for (key, value) in sealed.batch.table(Table::Erasures) {
+                let row = value.and_then(|value| tables::open::<Erasure>(key, value).ok());
+                row.iter().for_each(|row| rows.add(row));
+            }
+            self.checkers.erasures.told(at, rows)?;
+        } else if sealed.batch.table(Table::Erasures).next().is_some() {
             self.note_erasures(at)?;
             self.checkers.erasures.search(at, &self.nodes[at].engine, false)?;
         }
@@ -212,6 +229,9 @@ impl World<'_> {
 
     /// Compares all that a node shows with what it must show, and searches its disk.
     pub(super) fn look_at(&mut self, at: usize) -> Step {
+        if self.nodes[at].is_damaged {
+            return Ok(());
+        }
         self.story.looks += 1;
         let checkers = &self.checkers;
         let names: Vec<Name> = checkers.ledger.names().cloned().collect();

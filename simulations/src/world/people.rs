@@ -56,7 +56,8 @@ impl World<'_> {
             return Ok(());
         }
         self.choose_node(client);
-        if !self.nodes[self.clients[client].at].is_running() {
+        let node = &self.nodes[self.clients[client].at];
+        if !node.is_running() || node.is_damaged {
             self.act_later(client);
             return Ok(());
         }
@@ -323,6 +324,9 @@ impl World<'_> {
             let again = if posted.retried { ", a retry" } else { "" };
             format!("acknowledges {id} in {} regions{again}", reached.regions.len())
         });
+        if !self.is_sound(at) {
+            return Ok(());
+        }
         let holders = self.places_of(&reached.regions);
         let answer = Acknowledgement {
             node: at,
@@ -334,8 +338,10 @@ impl World<'_> {
             patience: asked.patience,
         };
         let readers = self.readers();
+        let sound: Vec<bool> = (0..self.plan.nodes).map(|node| self.is_sound(node)).collect();
         let Checkers { ledger, archive, erasures, durability, .. } = &mut self.checkers;
-        durability.acknowledged(&readers, Truth { ledger, archive }, erasures, answer)?;
+        let truth = Truth { ledger, archive };
+        durability.acknowledged(&readers, truth, erasures, answer, |node| sound[node])?;
         if posted.retried && self.checkers.ledger.post(post).attempts == 1 {
             let how = format!("node {at} takes the only attempt at {id} for a retry");
             return Err(Broken::new(Promise::Soundness, how));
@@ -350,6 +356,13 @@ impl World<'_> {
     pub(super) fn places_of(&self, regions: &[Name]) -> Vec<usize> {
         let place = |region: &Name| self.nodes.iter().position(|node| node.region == *region);
         regions.iter().filter_map(place).collect()
+    }
+
+    /// Those of the nodes of some regions whose disks can be believed.
+    pub(super) fn sound_places_of(&self, regions: &[Name]) -> Vec<usize> {
+        let mut places = self.places_of(regions);
+        places.retain(|place| self.is_sound(*place));
+        places
     }
 
     /// The client is told that its wish came true, if it still waits for that.
