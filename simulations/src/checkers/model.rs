@@ -216,7 +216,7 @@ fn shown(
 }
 
 /// The records of a setting that stand: those that no other record replaces; and which counts.
-fn winner<'a>(sets: &'a [Set]) -> Option<&'a Set> {
+fn winner(sets: &[Set]) -> Option<&Set> {
     let replaced = |set: &&Set| {
         let place = (set.rank.depth, set.rank.origin);
         !sets.iter().any(|other| other.record.replaces.contains(&place))
@@ -228,12 +228,16 @@ fn winner<'a>(sets: &'a [Set]) -> Option<&'a Set> {
 }
 
 fn access(talk: &Talk) -> Access {
-    let winners = talk.settings.values().filter_map(|sets| winner(sets));
-    let found = winners.filter_map(|set| match set.record.setting {
+    let mut winners = talk.settings.values().filter_map(|sets| winner(sets));
+    let found = winners.find_map(|set| match set.record.setting {
         Setting::Access(access) => Some(access),
-        _ => None,
+        Setting::Title(_)
+        | Setting::Topic(_)
+        | Setting::Retention(_)
+        | Setting::Member { .. }
+        | Setting::Pin { .. } => None,
     });
-    found.last().unwrap_or(Access::Open)
+    found.unwrap_or(Access::Open)
 }
 
 fn compare_pages(

@@ -162,8 +162,15 @@ impl World<'_> {
                     let mut identities = ids.iter().zip(ledger.identities(*post));
                     is_gone() || identities.any(|(id, identity)| rows.names(*id, identity))
                 }
-                (Operation::Edit { body, .. }, Some(_)) => {
-                    is_gone() || models[node].holds_edit(body)
+                (Operation::Edit { body, .. }, Some(post)) => {
+                    // Words that were erased in the batch that said them were never written.
+                    let author = &ledger.post(*post).author;
+                    let mut identities = ids.iter().zip(ledger.identities(*post));
+                    let is_erased = rows.forgets(author, None)
+                        || identities.any(|(id, identity)| {
+                            rows.names(*id, identity) || rows.expires(*id, Front::default())
+                        });
+                    is_gone() || is_erased || models[node].holds_edit(body)
                 }
                 (Operation::Redact { .. }, Some(post)) => {
                     let mut identities = ids.iter().zip(ledger.identities(*post));

@@ -14,6 +14,7 @@ use warbler_store::vector::VersionVector;
 
 use super::{Step, World};
 use crate::checkers::planted;
+use crate::link::place_of;
 use crate::node::EPOCH_MILLIS;
 
 /// The kind of an entry of a later version.
@@ -72,7 +73,15 @@ impl World<'_> {
         if let Some(process) = &mut self.nodes[to].process {
             process.replicator.handle_frame(now, peer, &frame);
         }
-        self.after_input(to)
+        self.after_input(to)?;
+        // The peer does not hold what it seems to have sent: the next session starts from what
+        // it says itself.
+        let link = place_of(from, to, self.plan.nodes);
+        let side = self.links[link].side_of(to);
+        match self.links[link].sides[side] {
+            Some(connection) => self.down(link, side, connection),
+            None => Ok(()),
+        }
     }
 
     /// An origin record, an entry that cannot be applied, and one that can.
@@ -98,7 +107,11 @@ impl World<'_> {
                 let bytes = planted(99_000_000 + self.story.poisoned);
                 vec![Carried::Body(Body { salt: [5; 8], bytes })]
             }
-            _ => Vec::new(),
+            EntryKind::Origin { .. }
+            | EntryKind::Conversation { .. }
+            | EntryKind::Unknown { .. }
+            | EntryKind::Markers(_)
+            | EntryKind::Erasures { .. } => Vec::new(),
         };
         log.write(VersionVector::default(), kind, bodies);
         let front = Front { millis: EPOCH_MILLIS, counter: 0 };

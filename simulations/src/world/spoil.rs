@@ -27,15 +27,14 @@ impl World<'_> {
     pub(super) fn spoil(&self, at: usize, sealed: &Sealed, dying: bool) -> Option<Batch> {
         let mutant = self.plan.mutant?;
         let writes: Vec<Write<'_>> = sealed.batch.iter().collect();
-        let lost = match mutant {
-            Mutant::DisksDropARow => {
-                let place = writes
-                    .iter()
-                    .position(|(table, _, value)| *table == Table::Timeline && value.is_some());
-                Some(place?)
-            }
-            Mutant::DisksTearBatches if dying => writes.len().checked_sub(1),
-            _ => None,
+        let in_timeline =
+            |(table, _, value): &Write<'_>| *table == Table::Timeline && value.is_some();
+        let lost = if mutant == Mutant::DisksDropARow {
+            Some(writes.iter().position(in_timeline)?)
+        } else if mutant == Mutant::DisksTearBatches && dying {
+            writes.len().checked_sub(1)
+        } else {
+            None
         };
         let mut batch = Batch::default();
         for (place, write) in writes.iter().enumerate() {
