@@ -10,7 +10,7 @@ use crate::id::{ConversationId, Identity, MessageId, OriginId};
 use crate::log::{self, LogEntry, LogWalk, WalkError};
 use crate::record::Statement;
 use crate::replica::Applied;
-use crate::tables::{self, ConversationRow, IdentityRow, MessageKey};
+use crate::tables::{self, ConversationRow, IdentityRow, MessageKey, QuarantineRow};
 use crate::vector::VersionVector;
 
 /// Why what was applied cannot be read again.
@@ -68,12 +68,17 @@ impl Reader {
     /// What followers see of an entry.
     fn seen(&self, view: &dyn View, entry: &LogEntry) -> Result<Applied, EngineError> {
         let mut seen = Applied::nothing(entry.origin, entry.seq);
+        let key = (self.space, entry.origin, entry.seq);
+        if tables::get::<QuarantineRow>(view, &key)?.is_some() {
+            return Ok(seen);
+        }
         match log::decoded(self.space, entry)?.kind {
-            EntryKind::Segment { .. } => {
-                let Some((id, statements)) = log::statements(self.space, entry)? else {
+            EntryKind::Segment { conversation, .. } => {
+                // Of a conversation that was erased nothing is read: it may not be readable.
+                let Some(row) = tables::get::<ConversationRow>(view, &conversation)? else {
                     return Ok(seen);
                 };
-                let Some(row) = tables::get::<ConversationRow>(view, &id)? else {
+                let Some((id, statements)) = log::statements(self.space, entry)? else {
                     return Ok(seen);
                 };
                 for (place, (identity, statement)) in statements.into_iter().enumerate() {

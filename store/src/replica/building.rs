@@ -85,6 +85,8 @@ pub(super) struct Building {
     pub(super) bytes: usize,
     /// Whether anything else changed: rows without an entry.
     pub(super) touched: bool,
+    /// Whether words of this very batch are covered: by a row that was applied in it, or before.
+    pub(super) forgets: bool,
 }
 
 impl Building {

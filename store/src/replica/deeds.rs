@@ -65,6 +65,7 @@ impl Replica {
                 front: Some(edit.front),
             },
         );
+        self.building.forgets |= covered && body.is_some();
         if let Some(body) = body.filter(|_| !covered) {
             self.put(&behind(conversation, identity, edit.front, edit.body), body);
         }

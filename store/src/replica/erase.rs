@@ -3,9 +3,6 @@
 //! Invariant: after a row is applied nothing it covers is read, kept or sent on, and what arrives
 //! later and is covered is never kept. Bytes leave the files when they are swept (`maintain.rs`).
 
-#[cfg(test)]
-mod tests;
-
 use super::apply::words_of;
 use super::documents::CONVERSATION_DOCUMENT;
 use super::place::timeline_row;
@@ -13,13 +10,14 @@ use super::{Replica, ReplicaError};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Front, Millis};
+use crate::log::{self, LogEntry};
 use crate::name::Name;
 use crate::projection::{documents_of, records_in};
 use crate::record::{Body, RecordKey, Statement};
 use crate::seal;
 use crate::tables::{
-    self, BodyKey, ConversationRow, ErasureKey, MembershipRow, MessageKey, NameRow, RowType,
-    SweepRow, TimelineRow, behind,
+    self, BodyKey, ConversationRow, ErasureKey, LogRow, MembershipRow, MessageKey, NameRow,
+    RowType, SweepRow, TimelineRow, behind,
 };
 
 impl Replica {
@@ -36,6 +34,11 @@ impl Replica {
         }
         self.record_erasure(&key, held.as_ref(), erasure);
         self.remember(erasure);
+        if let Erasure::Author { up_to, .. } | Erasure::Cut { up_to, .. } = erasure {
+            // What is said here from now on is not what was to be forgotten, also where this
+            // node's clock is behind that of who wrote the row.
+            self.clock.observe(now, *up_to);
+        }
         match erasure {
             Erasure::Message { conversation, identity } => {
                 let mut row = self.conversation(*conversation)?;
@@ -85,6 +88,7 @@ impl Replica {
         }
         self.put(key, erasure);
         self.building.touched = true;
+        self.building.forgets = true;
     }
 
     fn keep_row(&mut self, id: ConversationId, row: Option<ConversationRow>) {
@@ -172,6 +176,40 @@ impl Replica {
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
         }
+        Ok(())
+    }
+
+    /// Takes out of the batch that is being ended what rows cover: nobody is shown or sent it.
+    pub(super) fn withhold(&mut self) -> Result<(), ReplicaError> {
+        if !std::mem::take(&mut self.building.forgets) {
+            return Ok(());
+        }
+        for parcel in self.building.own.iter_mut().filter(|parcel| !parcel.bodies.is_empty()) {
+            let (origin, seq) = (parcel.origin, parcel.seq);
+            let log: Option<LogRow> = tables::get(&self.overlay, &(self.space, origin, seq))?;
+            let Some(LogRow { digest, entry: bytes }) = log else { continue };
+            let entry = LogEntry { origin, seq, depth: 0, digest, bytes };
+            parcel.bodies = log::parcel(&self.overlay, self.space, entry)?.bodies;
+        }
+        let mut applied = std::mem::take(&mut self.building.applied);
+        for applied in &mut applied {
+            let places = std::mem::take(&mut applied.places);
+            let messages = std::mem::take(&mut applied.messages);
+            for (at, mut message) in places.into_iter().zip(messages) {
+                let place = self.canonical(message.conversation, message.identity)?;
+                let row = self.conversation(message.conversation)?;
+                let (Some(place), Some(row)) = (place, row) else { continue };
+                if row.has_expired(place.front) {
+                    continue;
+                }
+                if timeline_row(&self.overlay, place)?.state.erased {
+                    message.state.erased = true;
+                    message.body.clear();
+                }
+                applied.bring(at as usize, message);
+            }
+        }
+        self.building.applied = applied;
         Ok(())
     }
 
@@ -345,3 +383,8 @@ pub(crate) fn words_missing(table: Table, key: &[u8]) -> crate::engine::EngineEr
 pub(super) fn ranges_of(id: ConversationId) -> Vec<super::maintain::KeyRange> {
     [Table::Bodies, Table::Timeline].map(|table| (table, id.0.to_vec(), behind(&id.0))).to_vec()
 }
+
+#[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod tests;

@@ -61,6 +61,7 @@ impl Replica {
             return Ok(None);
         }
         self.flush()?;
+        self.withhold()?;
         self.write_rows();
         let building = std::mem::take(&mut self.building);
         Ok(Some(self.finish(building)))
