@@ -259,7 +259,7 @@ impl World {
         let message = self.choose(node, conversation, choice)?;
         let edited = message.state.revision.map(|revision| revision.rank.front);
         // Now and then between a message and its edit, now and then behind both.
-        Some(edited.filter(|_| choice % 3 == 0).unwrap_or(message.id.front()))
+        Some(edited.filter(|_| choice.is_multiple_of(3)).unwrap_or(message.id.front()))
     }
 
     /// A text that nobody wrote before, but in another try of the same post.
@@ -273,7 +273,7 @@ impl World {
         let conversation = CONVERSATIONS[said.conversation];
         let author = PEOPLE[said.author];
         self.nodes[node].create(conversation);
-        let mut other = |choice: Option<usize>| -> Option<MessageId> {
+        let other = |choice: Option<usize>| -> Option<MessageId> {
             Some(self.choose(node, conversation, choice?)?.id)
         };
         let (reply_to, thread) = (other(said.reply), other(said.thread));
