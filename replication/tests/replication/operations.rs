@@ -176,9 +176,9 @@ fn a_poisoned_entry_is_told_of_once_passed_on_and_stops_nothing() {
     for node in ["oslo", "lima"] {
         assert_eq!(world.at(node).reader.vector().expect("reads").get(STRANGER), 4, "{node}");
         let alarms = world.at(node).alarms.clone();
-        let of = |alarm: &Alarm| match alarm {
-            Alarm::Quarantined { origin, seq, .. } => (*origin, *seq),
-            other => panic!("{other:?}"),
+        let of = |alarm: &Alarm| {
+            let Alarm::Quarantined { origin, seq, .. } = alarm else { panic!("{alarm:?}") };
+            (*origin, *seq)
         };
         let quarantined: Vec<_> = alarms.iter().map(of).collect();
         assert_eq!(quarantined, [(STRANGER, 2), (STRANGER, 3)], "{node}");

@@ -259,7 +259,7 @@ impl World {
         let message = self.choose(node, conversation, choice)?;
         let edited = message.state.revision.map(|revision| revision.rank.front);
         // Now and then between a message and its edit, now and then behind both.
-        Some(edited.filter(|_| choice % 3 == 0).unwrap_or(message.id.front()))
+        Some(edited.filter(|_| choice.is_multiple_of(3)).unwrap_or(message.id.front()))
     }
 
     /// A text that nobody wrote before, but in another try of the same post.
