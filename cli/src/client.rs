@@ -23,6 +23,8 @@ pub(crate) use space::{PAGE_MESSAGES, PageAt, Space, Taken, Wait};
 
 /// How long a connection may take to come up.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a node may read its store back: an hour.
+const VERIFY_TIMEOUT: Duration = Duration::from_secs(60 * 60);
 /// How long a node may take to answer, beyond what the request itself asked it to wait.
 const ANSWER_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long requests that are answered `busy` are made again before the refusal is passed on.
@@ -86,6 +88,15 @@ impl Client {
     pub(crate) async fn status(&self) -> Result<Status, ClientError> {
         let url = self.path(&["status"]);
         Ok(self.send(self.http.get(url), ANSWER_TIMEOUT).await?.1)
+    }
+
+    /// Has the node read its whole store back, however long that takes.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or refuses.
+    pub(crate) async fn verify(&self) -> Result<crate::command::verify::Verified, ClientError> {
+        let url = self.path(&["verify"]);
+        Ok(self.send(self.http.post(url), VERIFY_TIMEOUT).await?.1)
     }
 
     /// The space called `name`, or the node's first one.

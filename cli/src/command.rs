@@ -9,3 +9,4 @@ pub(crate) mod post;
 pub(crate) mod read;
 pub(crate) mod serve;
 pub(crate) mod status;
+pub(crate) mod verify;

@@ -57,6 +57,8 @@ enum Command {
     Conversations(command::conversations::Args),
     /// Show the state of a node
     Status(command::status::Args),
+    /// Have a node read its whole store back, and say what is damaged
+    Verify(command::verify::Args),
     /// Import conversations from JSON Lines
     Import(command::import::Args),
 }
@@ -94,6 +96,7 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Read(args) => command::read::run(node, args).await,
         Command::Conversations(args) => command::conversations::run(node, args).await,
         Command::Status(args) => command::status::run(node, args).await,
+        Command::Verify(args) => command::verify::run(node, args).await,
         Command::Import(args) => command::import::run(node, args).await,
     }
 }

@@ -6,6 +6,7 @@
 
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
@@ -15,11 +16,13 @@ mod cluster;
 mod host_port;
 mod size;
 mod source;
+mod span;
 
 pub use cluster::{Cluster, ClusterNode, ClusterSpace, OwnEntryError};
 pub use host_port::{HostPort, InvalidHostPort};
 pub use size::{InvalidSize, Size};
 pub use source::{ConfigError, MAX_FILE_BYTES};
+pub use span::parse_span;
 
 use source::Source;
 
@@ -36,6 +39,8 @@ pub const CLUSTER_VARIABLE: &str = "WARBLER_CLUSTER";
 const DEFAULT_CLUSTER: &str = "../cluster.toml";
 const DEFAULT_QUIC_LISTEN: &str = "127.0.0.1:7421";
 const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:7420";
+const DEFAULT_ERASE_WITHIN: Duration = Duration::from_secs(60 * 60);
+const DEFAULT_KEEP_LOG: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_RESERVE: Size = Size(64 << 20);
 
 /// The settings of one node. Paths are as they are opened: relative ones of the file have its
@@ -54,6 +59,26 @@ pub struct Config {
     pub http: HttpConfig,
     /// For the store.
     pub store: StoreConfig,
+    /// What is erased.
+    pub erasure: ErasureConfig,
+    /// The log of entries.
+    pub log: LogConfig,
+}
+
+/// How erased words leave the disk.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ErasureConfig {
+    /// Erased bytes leave the files within this time from when the node learns of an erasure.
+    pub within: Duration,
+}
+
+/// How long entries stay in the log.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    /// Whether entries that every node holds ever leave the log.
+    pub trim: bool,
+    /// How long they stay then: who follows may be away so long.
+    pub keep: Duration,
 }
 
 /// How peers are heard.
@@ -87,7 +112,22 @@ struct RawConfig {
     data_dir: Option<PathBuf>,
     quic: Option<RawListen>,
     http: Option<RawListen>,
+    erasure: Option<RawErasure>,
+    log: Option<RawLog>,
     store: Option<RawStore>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawErasure {
+    within: Option<Spanned<String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawLog {
+    trim: Option<bool>,
+    keep: Option<Spanned<String>>,
 }
 
 #[derive(Deserialize)]
@@ -141,6 +181,10 @@ impl Config {
             raw.http.and_then(|section| section.listen),
             DEFAULT_HTTP_LISTEN,
         );
+        let within = raw.erasure.and_then(|section| section.within);
+        let within = span(&source, "erasure.within", within, DEFAULT_ERASE_WITHIN)?;
+        let (trim, keep) = raw.log.map_or((None, None), |section| (section.trim, section.keep));
+        let keep = span(&source, "log.keep", keep, DEFAULT_KEEP_LOG)?;
         let reserve = raw.store.and_then(|section| section.reserve);
         let reserve = reserve.map(|given| source.value("store.reserve", &given)).transpose()?;
         Ok(Self {
@@ -159,6 +203,8 @@ impl Config {
             ),
             quic: QuicConfig { listen: quic.address(&source)? },
             http: HttpConfig { listen: http.loopback(&source)? },
+            erasure: ErasureConfig { within },
+            log: LogConfig { trim: trim.unwrap_or(false), keep },
         })
     }
 
@@ -180,6 +226,17 @@ impl Config {
             })
             .collect()
     }
+}
+
+/// The span of time that a field gives.
+fn span(
+    source: &Source<'_>,
+    field: &str,
+    given: Option<Spanned<String>>,
+    default: Duration,
+) -> Result<Duration, ConfigError> {
+    let Some(given) = given else { return Ok(default) };
+    parse_span(given.get_ref()).map_err(|problem| source.refuse(field, &given.span(), &problem))
 }
 
 /// Where a listening address was given.

@@ -27,16 +27,23 @@ use tower::ServiceExt;
 
 use crate::node::Services;
 
+mod actor;
 mod calls;
 mod conversations;
+mod deeds;
+mod durability;
 mod events;
 mod guard;
 mod messages;
+mod people;
 mod problem;
 mod request;
 mod routes;
 mod session;
+mod settings;
 mod status;
+mod sweep;
+mod verify;
 mod wire;
 
 /// Connections that wait to be accepted.

@@ -8,6 +8,8 @@
 //!                 sealed batch           | written
 //!                           v            |
 //!                      committer: one thread, one fsync for all spaces
+//!
+//!   replica thread ── chores (snapshots, purges) ──> caretaker ── finished ──> mailbox
 //!                           |
 //!       a write fails       v
 //!     keeper: closes the engine, opens it again, gives each replica thread its next run
@@ -18,11 +20,14 @@ pub mod data_directory;
 pub mod http;
 pub mod identity;
 pub mod node;
+pub mod retention;
 pub mod room;
+pub mod scrub;
 pub mod space;
 pub mod standing;
 pub mod transport;
 
+mod caretaker;
 mod committer;
 mod keeper;
 mod opening;

@@ -8,25 +8,28 @@ use std::net::SocketAddr;
 use std::sync::mpsc::{Sender, channel, sync_channel};
 use std::sync::{Arc, OnceLock};
 use std::thread::JoinHandle;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use tokio::sync::watch;
 use warbler_replication::replicator::Replicator;
 use warbler_store::engine::{EngineError, EngineSlot, RocksEngine, SharedEngine};
-use warbler_store::id::SpaceId;
+use warbler_store::id::{Millis, SpaceId};
 use warbler_store::name::Name;
 use warbler_store::open::OpenError;
 use warbler_store::reader::Reader;
 use warbler_store::replica::ReplicaError;
 
+use crate::caretaker::Caretaker;
 use crate::committer::Committer;
-use crate::config::{Cluster, ClusterNode, ClusterSpace, ConfigError, OwnEntryError};
+use crate::config::{Cluster, ClusterNode, ClusterSpace, Config, ConfigError, OwnEntryError};
 use crate::data_directory::DataDirectory;
 use crate::http::{self, HttpError, HttpServer};
 use crate::keeper::{Event, Keeper};
 use crate::opening::Opening;
 use crate::reserve::Reserve;
-use crate::space::{Channel, MAILBOX, Space, SpaceThread, ThreadInput, Wiring};
+use crate::retention;
+use crate::scrub::{Scrub, Scrubbing};
+use crate::space::{Channel, Forgetting, MAILBOX, Policy, Space, SpaceThread, ThreadInput, Wiring};
 use crate::standing::{Run, Standing, Standings};
 use crate::transport::{OurSide, PeerEvent, Transport, TransportError};
 use crate::watchdog::{self, Beat, Watchdog};
@@ -126,6 +129,8 @@ pub struct Services {
     pub transport: Transport,
     /// The engine, for its size on disk. Nobody may keep what it takes out of there.
     pub engine: EngineSlot,
+    /// What reads the store back.
+    pub scrub: Scrub,
     /// Which run it is, and whether it takes writes.
     pub standing: watch::Receiver<Standing>,
 }
@@ -137,6 +142,8 @@ pub struct Node {
     threads: Vec<JoinHandle<()>>,
     keeper: (Sender<Event>, JoinHandle<()>),
     watchdog: tokio::task::JoinHandle<()>,
+    retention: tokio::task::JoinHandle<()>,
+    scrubbing: Scrubbing,
     failed: watch::Receiver<Option<String>>,
     /// Held until the node is gone.
     _directory: DataDirectory,
@@ -181,6 +188,9 @@ impl Node {
         let (committer, thread) =
             Committer::start(slot.clone(), Arc::clone(&beats[0])).map_err(StartError::Thread)?;
         threads.push(thread);
+        let (caretaker, thread) = Caretaker::start(slot.clone()).map_err(StartError::Thread)?;
+        threads.push(thread);
+        let (scrub, scrubbing) = Scrub::start(slot.clone()).map_err(StartError::Thread)?;
         // The spaces send through the transport and the transport delivers to the spaces: it is
         // set once both are there, before any peer can be connected.
         let transport: Arc<OnceLock<Transport>> = Arc::new(OnceLock::new());
@@ -197,11 +207,13 @@ impl Node {
                 keeper: &keeper,
                 standings: &standings,
                 beat,
+                upkeep: (upkeep_policy(config), &caretaker),
             };
             let (space, thread) = starting.start(run, replicator)?;
             threads.push(thread);
             running.insert(space.name().clone(), space);
         }
+        drop(caretaker);
         let kept = spaces.into_iter().filter_map(|config| {
             let space = running.get(&config.name)?.clone();
             Some((config, space))
@@ -239,6 +251,7 @@ impl Node {
             default_space,
             transport: bound,
             engine: slot,
+            scrub,
             standing: standings.watch(),
         };
         let http = match http::serve(config.http.listen, services.clone()).await {
@@ -252,7 +265,18 @@ impl Node {
         };
         let keeper = (keeper, keeping.start().map_err(StartError::Thread)?);
         let (watchdog, failed) = watch_over(Watchdog::over(&beats, watchdog::PATIENCE), standings);
-        Ok(Self { services, http, threads, keeper, watchdog, failed, _directory: directory })
+        let retention = tokio::spawn(retention::run(services.clone()));
+        Ok(Self {
+            services,
+            http,
+            threads,
+            retention,
+            scrubbing,
+            keeper,
+            watchdog,
+            failed,
+            _directory: directory,
+        })
     }
 
     /// Where clients are heard.
@@ -286,9 +310,13 @@ impl Node {
     /// Ends the node: no new requests, then a goodbye to peers, then what was taken in is
     /// written.
     pub async fn shutdown(self) {
+        self.retention.abort();
         self.watchdog.abort();
         self.http.shutdown().await;
-        // First of all threads: it would open again what is closed here.
+        let Scrubbing { stop: walking, thread } = self.scrubbing;
+        drop(walking);
+        join(vec![thread]).await;
+        // First of all that write: it would open again what is closed here.
         let (keeper, thread) = self.keeper;
         let _ = keeper.send(Event::Stop);
         join(vec![thread]).await;
@@ -306,6 +334,7 @@ struct Starting<'a> {
     keeper: &'a Sender<Event>,
     standings: &'a Standings,
     beat: Arc<Beat>,
+    upkeep: (Policy, &'a Caretaker),
 }
 
 impl Starting<'_> {
@@ -316,13 +345,13 @@ impl Starting<'_> {
     ) -> Result<(Space, JoinHandle<()>), StartError> {
         let id = self.space.id;
         let (inputs, mailbox) = sync_channel(MAILBOX);
-        let published = Channel::new();
+        let (published, forgetting) = (Channel::new(), Forgetting::default());
         let (progress, shown) = watch::channel(SpaceThread::first_progress(&replicator));
         let space = Space::new(
             (self.space.name.clone(), self.space.regions.clone()),
             Reader::new(self.slot.clone(), id),
             inputs.clone(),
-            published.clone(),
+            (published.clone(), forgetting.clone()),
             shown,
             self.standings.watch(),
         );
@@ -332,6 +361,7 @@ impl Starting<'_> {
             committer: self.committer.clone(),
             inputs,
             published,
+            forgetting,
             progress,
             send: Box::new(move |peer, frame| {
                 if let Some(transport) = sender.get() {
@@ -345,10 +375,19 @@ impl Starting<'_> {
             }),
             keeper: self.keeper.clone(),
             beat: self.beat,
+            upkeep: (self.upkeep.0, self.upkeep.1.clone()),
         };
         let thread = SpaceThread::start((run.number, replicator), wiring, mailbox)
             .map_err(StartError::Thread)?;
         Ok((space, thread))
+    }
+}
+
+fn upkeep_policy(config: &Config) -> Policy {
+    let millis = |time: Duration| time.as_millis() as Millis;
+    Policy {
+        erase_within: millis(config.erasure.within),
+        keep_log: config.log.trim.then(|| millis(config.log.keep)),
     }
 }
 

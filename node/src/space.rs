@@ -4,7 +4,9 @@
 //! Knows no HTTP and no QUIC. Invariant: what is published or answered is durable.
 
 mod channel;
+mod published;
 mod thread;
+mod upkeep;
 
 use std::sync::Arc;
 use std::sync::mpsc::{SyncSender, TrySendError};
@@ -14,13 +16,16 @@ use warbler_replication::replicator::{Command, Outcome, PeerProgress};
 use warbler_store::id::SpaceId;
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
-use warbler_store::replica::{Applied, Counts, Point};
+use warbler_store::replica::{Counts, Point};
 
 use crate::room::NoRoom;
 use crate::standing::Standing;
+pub(crate) use published::{Forgetting, Published};
 
 pub(crate) use channel::Channel;
 pub(crate) use thread::{SpaceThread, ThreadInput, Wiring};
+pub use upkeep::UpkeepProgress;
+pub(crate) use upkeep::{Finished, Policy};
 
 /// How many inputs may wait for a replica thread before clients are told to come again.
 pub(crate) const MAILBOX: usize = 4096;
@@ -36,6 +41,8 @@ pub struct Progress {
     pub peers: Vec<PeerProgress>,
     /// What an operator must know, newest last.
     pub alarms: Vec<String>,
+    /// How upkeep stands.
+    pub upkeep: UpkeepProgress,
     /// Why the space takes nothing in, if its replica could not be opened or met damage.
     pub stands_still: Option<String>,
 }
@@ -72,7 +79,8 @@ struct Shared {
     regions: Vec<Name>,
     reader: Reader,
     inputs: SyncSender<ThreadInput>,
-    published: Channel<Arc<Vec<Applied>>>,
+    published: Channel<Published>,
+    forgetting: Forgetting,
     progress: watch::Receiver<Progress>,
     standing: watch::Receiver<Standing>,
 }
@@ -82,12 +90,13 @@ impl Space {
         (name, regions): (Name, Vec<Name>),
         reader: Reader,
         inputs: SyncSender<ThreadInput>,
-        published: Channel<Arc<Vec<Applied>>>,
+        (published, forgetting): (Channel<Published>, Forgetting),
         progress: watch::Receiver<Progress>,
         standing: watch::Receiver<Standing>,
     ) -> Self {
         let id = SpaceId::of(&name);
-        let shared = Shared { name, id, regions, reader, inputs, published, progress, standing };
+        let shared =
+            Shared { name, id, regions, reader, inputs, published, forgetting, progress, standing };
         Self { shared: Arc::new(shared) }
     }
 
@@ -122,9 +131,13 @@ impl Space {
     }
 
     /// What becomes durable from now on, batch by batch.
-    #[must_use]
-    pub fn follow(&self) -> broadcast::Receiver<Arc<Vec<Applied>>> {
+    pub(crate) fn follow(&self) -> broadcast::Receiver<Published> {
         self.shared.published.subscribe()
+    }
+
+    /// How often words that followers were shown, or are about to be, have changed or gone.
+    pub(crate) fn forgetting(&self) -> &Forgetting {
+        &self.shared.forgetting
     }
 
     /// Carries out a command, and waits until its outcome is durable.
@@ -149,6 +162,31 @@ impl Space {
             return Err(SubmitError::Reopening);
         }
         standing.no_room.map_or(Ok(()), |no_room| Err(SubmitError::NoRoom(no_room)))
+    }
+
+    /// Makes the bytes of all that was erased before this call leave the files, at once, and waits
+    /// for it. Wait no longer than you like: it goes on.
+    ///
+    /// # Errors
+    /// When the engine fails at it, in its own words, or the node stops.
+    pub async fn sweep_now(&self) -> Result<(), String> {
+        let mut progress = self.progress();
+        let (before, failed_before) = {
+            let now = &progress.borrow().upkeep;
+            (now.rounds, now.failures)
+        };
+        if self.shared.inputs.try_send(ThreadInput::Hurry).is_err() {
+            return Err("the node is busy or stops".to_owned());
+        }
+        let over = |now: &Progress| {
+            let UpkeepProgress { rounds, sweeps, failures, .. } = now.upkeep;
+            rounds > before && (sweeps == 0 || failures > failed_before)
+        };
+        match progress.wait_for(over).await {
+            Ok(now) if now.upkeep.sweeps == 0 => Ok(()),
+            Ok(now) => Err(now.upkeep.purge_error.clone().unwrap_or_default()),
+            Err(_) => Err("the node stops".to_owned()),
+        }
     }
 
     /// Hands in what the transport or the node reports. Blocks while the mailbox is full, and so

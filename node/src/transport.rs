@@ -29,6 +29,7 @@ use warbler_store::name::Name;
 use crate::config::{Cluster, HostPort};
 use crate::identity::Identity;
 
+mod clock;
 mod control;
 mod dial;
 mod frames;
@@ -114,6 +115,8 @@ pub struct PeerState {
     pub remote: Option<SocketAddr>,
     /// The round trip as QUIC sees it, while connected.
     pub rtt: Option<Duration>,
+    /// By how many milliseconds its clock is ahead of ours, as heard of late.
+    pub clock_ahead_millis: Option<i64>,
     /// UDP payload sent on all its connections that were agreed on, in bytes.
     pub sent_bytes: u64,
     /// UDP payload received likewise, in bytes.

@@ -309,7 +309,7 @@ mod tests {
         let expected = [
             "574152424c45520a",
             "00000061",
-            "010001",
+            "010002",
             &"0a".repeat(32),
             &"1a".repeat(16),
             "0000000000000007",
@@ -374,7 +374,7 @@ mod tests {
         let error = agree(&greeting(1), &theirs, theirs.node).expect_err("no common version");
         assert_eq!(
             error.to_string(),
-            "no common protocol version: 0101010101010101 speaks [1], 0202020202020202 speaks [7, 8]"
+            "no common protocol version: 0101010101010101 speaks [2], 0202020202020202 speaks [7, 8]"
         );
     }
 

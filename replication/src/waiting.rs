@@ -64,7 +64,7 @@ fn cost(parcel: &Parcel) -> usize {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use warbler_store::entry::EntryKind;
+    use warbler_store::entry::{Carried, EntryKind};
     use warbler_store::id::NodeId;
     use warbler_store::record::Body;
     use warbler_store::vector::VersionVector;
@@ -76,7 +76,7 @@ mod tests {
             started: 0,
         };
         let entry = Entry { depth, saw: VersionVector::default(), previous: [0; 16], kind };
-        let bodies = vec![Body { salt: [0; 8], bytes: vec![0; body_bytes] }];
+        let bodies = vec![Carried::Body(Body { salt: [0; 8], bytes: vec![0; body_bytes] })];
         let origin = OriginId([1; 16]);
         (Parcel { origin, seq: depth, entry: entry.encode(), chain: [0; 8], bodies }, entry)
     }

@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use warbler_replication::replicator::CommandId;
-use warbler_store::id::Millis;
+use warbler_store::id::{ConversationId, Millis, SegmentId};
 use warbler_store::overlay::Ticket;
+use warbler_store::replica::Built;
+use warbler_store::tables::SweepRow;
 
 /// Virtual microseconds since the start of the run.
 pub(crate) type Micros = u64;
@@ -34,6 +36,12 @@ pub(crate) enum Event {
     Idle { node: usize, run: RunNumber },
     /// The time that the replicator asked for.
     Wake { node: usize, run: RunNumber, at: Millis },
+    /// A round of upkeep is due.
+    Upkeep { node: usize, run: RunNumber },
+    /// A snapshot is built.
+    Built { node: usize, run: RunNumber, document: SegmentId, built: Option<Box<Built>> },
+    /// The files of a conversation are purged.
+    Purged { node: usize, run: RunNumber, conversation: ConversationId, sweep: SweepRow },
     /// A client does something.
     Act { client: usize },
     /// A client has waited long enough for an answer.
@@ -79,6 +87,9 @@ impl Event {
             | Self::Flushed { node, .. }
             | Self::Written { node, .. }
             | Self::Idle { node, .. }
+            | Self::Upkeep { node, .. }
+            | Self::Built { node, .. }
+            | Self::Purged { node, .. }
             | Self::Wake { node, .. } => Some(*node),
             Self::Act { .. }
             | Self::Impatient { .. }
@@ -109,6 +120,9 @@ impl Event {
             Self::Written { node, .. } => (4, *node, &[]),
             Self::Idle { node, .. } => (5, *node, &[]),
             Self::Wake { node, .. } => (6, *node, &[]),
+            Self::Upkeep { node, .. } => (24, *node, &[]),
+            Self::Built { node, .. } => (25, *node, &[]),
+            Self::Purged { node, .. } => (26, *node, &[]),
             Self::Act { client } => (7, *client, &[]),
             Self::Impatient { client, .. } => (8, *client, &[]),
             Self::Dial { link } => (9, *link, &[]),

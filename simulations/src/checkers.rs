@@ -4,22 +4,32 @@
 //! answered, and look at what readers see. They share [`Ledger`] and nothing else. Invariant: no
 //! list of excuses; whatever breaks a promise ends the run.
 
+mod archive;
 mod causality;
 mod convergence;
 mod durability;
+mod erasure;
 mod ledger;
+mod model;
 mod post_set;
 mod quiescence;
+mod rows;
 mod uniqueness;
 
 use std::fmt;
 
-pub(crate) use causality::{Causality, Floor};
+use warbler_store::id::SpaceId;
+
+pub(crate) use archive::Archive;
+pub(crate) use causality::{Causality, Floor, Truth};
 pub(crate) use convergence::{BOUND_MILLIS, Convergence, Timelines};
 pub(crate) use durability::{Acknowledgement, Durability};
+pub(crate) use erasure::{Erasures, planted};
 pub(crate) use ledger::{Ledger, Post};
+pub(crate) use model::Model;
 pub(crate) use post_set::PostSet;
 pub(crate) use quiescence::{Quiescence, SILENCE_MILLIS};
+pub(crate) use rows::Rows;
 pub(crate) use uniqueness::Uniqueness;
 
 /// What was broken.
@@ -35,6 +45,14 @@ pub enum Promise {
     Causality,
     /// P6, and origins: one entry at one place of a log, one message for one key.
     Uniqueness,
+    /// Edits, reactions, redactions, settings: what shows is what the entries held say.
+    Model,
+    /// P8: what was erased or has expired never comes back; what was redacted never shows.
+    Erasure,
+    /// No entry leaves a log before every node of the space held it durably.
+    Trimming,
+    /// P9: damage is reported and never passed on; a poisoned entry stops nothing else.
+    Containment,
     /// No alarm, no refusal without cause, no peer that breaks the protocol, no endless loop.
     Soundness,
 }
@@ -47,6 +65,10 @@ impl fmt::Display for Promise {
             Self::Quiescence => "quiescence (P4)",
             Self::Causality => "causality (P5)",
             Self::Uniqueness => "uniqueness (P6)",
+            Self::Model => "what shows (the model)",
+            Self::Erasure => "erasure (P8)",
+            Self::Trimming => "trimming",
+            Self::Containment => "containment (P9)",
             Self::Soundness => "soundness",
         })
     }
@@ -81,11 +103,15 @@ pub(crate) struct Checkers {
     pub(crate) causality: Causality,
     pub(crate) uniqueness: Uniqueness,
     pub(crate) quiescence: Quiescence,
+    pub(crate) archive: Archive,
+    pub(crate) erasures: Erasures,
+    /// What each node must show, by the entries on its disk.
+    pub(crate) models: Vec<Model>,
 }
 
 impl Checkers {
     /// Checkers of a world of `nodes`; `sane_clocks` says that ids must follow what was seen.
-    pub(crate) fn new(ledger: Ledger, nodes: usize, sane_clocks: bool) -> Self {
+    pub(crate) fn new(ledger: Ledger, space: SpaceId, nodes: usize, sane_clocks: bool) -> Self {
         Self {
             ledger,
             convergence: Convergence::default(),
@@ -93,6 +119,9 @@ impl Checkers {
             causality: Causality::new(nodes, sane_clocks),
             uniqueness: Uniqueness::default(),
             quiescence: Quiescence::default(),
+            archive: Archive::new(space),
+            erasures: Erasures::new(nodes),
+            models: vec![Model::default(); nodes],
         }
     }
 }

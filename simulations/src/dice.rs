@@ -22,6 +22,8 @@ pub(crate) enum Stream {
     Clients,
     /// Origins and the entropy of replicas.
     Identity,
+    /// When upkeep is due, and how long it takes.
+    Upkeep,
 }
 
 /// A stream of random numbers.

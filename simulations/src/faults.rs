@@ -53,6 +53,14 @@ pub struct Faults {
     pub hurry: u64,
     /// Posts with bodies of many kilobytes: enough to fill windows, budgets and buffers.
     pub long_bodies: u64,
+    /// Of what people do, what is done to what was said before.
+    pub deeds: u64,
+    /// Of what people do, what has something forgotten: a message, an author, a conversation.
+    pub forgets: u64,
+    /// Milliseconds between rounds of upkeep at a node, at most; 0 is none.
+    pub upkeep: u64,
+    /// Whether logs are trimmed.
+    pub trims: bool,
 }
 
 impl Faults {
@@ -83,6 +91,10 @@ impl Faults {
             conversations: 1 + some(800, 0, 5) as usize,
             hurry: 1,
             long_bodies: 4 + some(60, 100, 600),
+            deeds: some(750, 100, 600),
+            forgets: some(600, 4, 60),
+            upkeep: some(800, 50, 4_000),
+            trims: some(750, 1, 1) > 0,
         };
         if some(40, 1, 1) > 0 {
             faults.hurry = 5;

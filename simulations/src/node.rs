@@ -4,15 +4,17 @@
 //! every run opens the replica from the disk alone, under an origin drawn anew (unless a mutant
 //! says otherwise).
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use warbler_replication::replicator::{Now, Replicator, Roster};
 use warbler_store::engine::MemoryEngine;
 use warbler_store::entropy::Entropy;
-use warbler_store::id::{Millis, NodeId, OriginId, SpaceId};
+use warbler_store::id::{Millis, NodeId, OriginId, SegmentId, SpaceId};
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
 use warbler_store::replica::{Replica, ReplicaError, Sealed, Writer};
+use warbler_store::vector::VersionVector;
 
 use crate::agenda::{Micros, RunNumber};
 
@@ -43,6 +45,10 @@ pub(crate) struct Process {
     pub(crate) flushing: Option<Arc<Sealed>>,
     /// Whether an end of the batch is entered in the agenda.
     pub(crate) ending: bool,
+    /// Documents of which a snapshot is being built.
+    pub(crate) snapshots: BTreeSet<SegmentId>,
+    /// What was held at the last round of upkeep.
+    pub(crate) kept: VersionVector,
     /// The earliest wake that is entered in the agenda.
     pub(crate) wake: Option<Millis>,
     /// How often it was woken at one and the same moment.
@@ -117,6 +123,8 @@ impl Node {
             replicator: Replicator::new(replica, roster.clone()),
             flushing: None,
             ending: false,
+            snapshots: BTreeSet::new(),
+            kept: VersionVector::default(),
             wake: None,
             spins: (0, 0),
         });

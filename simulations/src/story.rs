@@ -14,6 +14,22 @@ pub struct Story {
     pub acknowledged: u64,
     /// Of those, how many reached two regions or more before they were answered.
     pub acknowledged_wider: u64,
+    /// Deeds that people asked for: edits, reactions, settings, erasures.
+    pub deeds: u64,
+    /// Answers that said one is done.
+    pub done: u64,
+    /// Comparisons of all that a node shows with what it must show.
+    pub looks: u64,
+    /// Rows of erasure tables that were written.
+    pub erasures: u64,
+    /// Entries trimmed from logs.
+    pub trimmed: u64,
+    /// Snapshots built and installed.
+    pub snapshots: u64,
+    /// Conversations swept after erasures.
+    pub sweeps: u64,
+    /// Followers whose token was older than the log.
+    pub outrun: u64,
     /// Posts sent again, to the same node or another.
     pub retries: u64,
     /// Pages read.

@@ -3,10 +3,12 @@
 //! This file is the hub: it sets the world up, takes events from the agenda and dispatches them.
 //! Invariant: everything that happens is an event or follows from one, at one virtual moment.
 
+mod deeds;
 mod driver;
 mod network;
 mod people;
 mod trouble;
+mod upkeep;
 mod verdict;
 
 use std::collections::BTreeMap;
@@ -42,6 +44,7 @@ struct Streams {
     disk: Dice,
     clients: Dice,
     identity: Dice,
+    upkeep: Dice,
 }
 
 /// See the module's comment.
@@ -89,7 +92,7 @@ impl<'t> World<'t> {
             .collect();
         let ledger = Ledger::new(space_id, faults.conversations);
         Self {
-            checkers: Checkers::new(ledger, plan.nodes, !faults.wild_clock),
+            checkers: Checkers::new(ledger, space_id, plan.nodes, !faults.wild_clock),
             plan,
             faults,
             now: 0,
@@ -101,6 +104,7 @@ impl<'t> World<'t> {
                 disk: stream(Stream::Disk),
                 clients: stream(Stream::Clients),
                 identity: stream(Stream::Identity),
+                upkeep: stream(Stream::Upkeep),
             },
             space,
             space_id,
@@ -156,6 +160,13 @@ impl<'t> World<'t> {
             Event::Written { node, run, ticket } => self.written(node, run, ticket),
             Event::Idle { node, run } => self.idle(node, run),
             Event::Wake { node, run, at } => self.wake(node, run, at),
+            Event::Upkeep { node, run } => self.upkeep(node, run),
+            Event::Built { node, run, document, built } => {
+                self.built(node, run, document, built.map(|built| *built))
+            }
+            Event::Purged { node, run, conversation, sweep } => {
+                self.purged(node, run, conversation, sweep)
+            }
             Event::Act { client } => self.act(client),
             Event::Impatient { client, attempt } => self.grow_impatient(client, attempt),
             Event::Dial { link } => {

@@ -8,12 +8,12 @@ use std::collections::BTreeMap;
 use crate::document::Change;
 use crate::engine::{EngineError, Table, View};
 use crate::entry::{Carried, Entry, EntryKind, Parcel, chain_mark};
-use crate::erasure::Words;
+use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Digest, Identity, OriginId, SpaceId};
 use crate::record::{Body, Statement};
 use crate::replica::{covering, read_body, records_of, settings_of, words_missing, words_of};
 use crate::seal;
-use crate::tables::{self, BodyKey, LogRow, OriginRow, QuarantineRow, RowType};
+use crate::tables::{self, BodyKey, ErasureKey, LogRow, OriginRow, QuarantineRow, RowType};
 use crate::vector::VersionVector;
 
 /// Walks the log of a space in causal order.
@@ -119,6 +119,9 @@ pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
     Entry::decode(&entry.bytes).map_err(|source| damaged(space, entry, source))
 }
 
+/// What the records of an entry say, with their identities.
+pub type Statements = Vec<(Identity, Statement)>;
+
 /// The statements of an entry that changed a segment, with their identities, in its order; none
 /// of any other entry.
 ///
@@ -127,7 +130,7 @@ pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
 pub fn statements(
     space: SpaceId,
     entry: &LogEntry,
-) -> Result<Option<(ConversationId, Vec<(Identity, Statement)>)>, EngineError> {
+) -> Result<Option<(ConversationId, Statements)>, EngineError> {
     let Entry { depth, kind, .. } = decoded(space, entry)?;
     let EntryKind::Segment { conversation, change, .. } = kind else { return Ok(None) };
     let (change, _) = Change::decode(&change).map_err(|source| damaged(space, entry, source))?;
@@ -169,6 +172,7 @@ fn carried(
     match kind {
         EntryKind::Segment { conversation, change, .. } => {
             let (change, _) = decode(&change)?;
+            let retired = is_retired(view, space, conversation)?;
             let records = records_of(&change, place);
             for (identity, statement) in records.map_err(|why| damaged(space, entry, why))? {
                 let (Some(reference), Some(words)) =
@@ -178,20 +182,24 @@ fn carried(
                 };
                 let message = words.message.unwrap_or(identity);
                 let place = (message, words.front.unwrap_or_default());
-                let body = read_body(view, conversation, place, reference)?;
+                let body = match retired {
+                    true => None,
+                    false => read_body(view, conversation, place, reference)?,
+                };
                 carried.push(body_or_cover(view, space, entry, body, &words)?);
             }
         }
         EntryKind::Conversation { name, incarnation, change } => {
             let conversation = ConversationId::of(space, &name, incarnation);
             let (change, _) = decode(&change)?;
+            let retired = is_retired(view, space, conversation)?;
             let settings = settings_of(&change, conversation, place);
             for record in settings.map_err(|why| damaged(space, entry, why))?.1 {
                 let Some(reference) = record.setting.body() else { continue };
                 let setting = record.setting.key(conversation).identity;
                 let key = BodyKey::title(conversation, setting, reference.digest);
                 let body = tables::get::<Body>(view, &key)?;
-                let body = body.filter(|body| body.reference() == reference);
+                let body = body.filter(|body| !retired && body.reference() == reference);
                 let words = Words { conversation, message: None, author: &record.by, front: None };
                 carried.push(body_or_cover(view, space, entry, body, &words)?);
             }
@@ -202,6 +210,17 @@ fn carried(
         | EntryKind::Unknown { .. } => {}
     }
     Ok(carried)
+}
+
+/// Whether a conversation was erased. Its rows are removed bit by bit: until they are gone its
+/// words are held, and yet not sent.
+fn is_retired(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    conversation: ConversationId,
+) -> Result<bool, EngineError> {
+    let key = (space, ErasureKey::Conversation(conversation));
+    Ok(tables::get::<Erasure>(view, &key)?.is_some())
 }
 
 fn body_or_cover(

@@ -5,7 +5,7 @@
 //! engine will give once every pending batch is durable.
 
 use std::cmp::Ordering;
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::VecDeque;
 use std::iter::Peekable;
 use std::sync::Arc;
 
@@ -83,27 +83,23 @@ impl View for Overlay {
         end: &[u8],
         direction: Direction,
     ) -> Rows<'a> {
-        let below = self.engine.scan(table, start, end, direction);
-        let mut above: BTreeMap<&[u8], Option<&[u8]>> = BTreeMap::new();
-        for layer in self.layers() {
-            for (key, value) in layer.range(table, start, end) {
-                above.entry(key).or_insert(value);
-            }
+        // Layer by layer, and nothing is read before it is asked for: who looks for the last row of
+        // a range must not pay for all that is pending in it.
+        let mut rows = self.engine.scan(table, start, end, direction);
+        let layers: Vec<&Batch> = self.layers().collect();
+        for layer in layers.into_iter().rev() {
+            let above = layer.range(table, start, end);
+            rows = match direction {
+                Direction::Forward => Box::new(merged(rows, above, |a, b| a.cmp(b))),
+                Direction::Backward => Box::new(merged(rows, above.rev(), |a, b| b.cmp(a))),
+            };
         }
-        match (direction, above.is_empty()) {
-            (_, true) => below,
-            (Direction::Forward, false) => {
-                Box::new(merged(below, above.into_iter(), |a, b| a.cmp(b)))
-            }
-            (Direction::Backward, false) => {
-                Box::new(merged(below, above.into_iter().rev(), |a, b| b.cmp(a)))
-            }
-        }
+        rows
     }
 }
 
-/// Merges the engine's rows with pending writes, both in the order of `compare`; a pending write
-/// hides the engine's row of the same key.
+/// Merges rows with the pending writes of the layer above, both in the order of `compare`; a
+/// pending write hides the row of the same key.
 fn merged<'a>(
     below: impl Iterator<Item = Result<Row, EngineError>> + 'a,
     above: impl Iterator<Item = (&'a [u8], Option<&'a [u8]>)> + 'a,
@@ -129,9 +125,9 @@ fn merged<'a>(
 
 /// Whose row is next.
 enum Side {
-    /// The engine's; also an error, and the end of both.
+    /// The lower one; also an error, and the end of both.
     Below,
-    /// The engine's, but a pending write hides it.
+    /// The lower one, but a pending write hides it.
     Hidden,
     /// The pending write.
     Above,

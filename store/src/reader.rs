@@ -22,7 +22,7 @@ mod history;
 mod people;
 
 pub use follow::FollowError;
-pub use history::Revised;
+pub use history::{History, Revised};
 pub use people::{Member, Settings, Unread};
 
 /// Reads a space. Cheap to clone.

@@ -21,8 +21,10 @@
 mod apply;
 mod building;
 mod deeds;
+mod directory;
 mod documents;
 mod erase;
+mod left;
 mod maintain;
 mod markers;
 mod operate;
@@ -44,9 +46,11 @@ pub(crate) use maintain::{change_of, changes_of, genesis_of};
 pub use operate::{Actor, CommandError, MAX_MESSAGE_EMOJIS, Operated, Operation};
 pub(crate) use place::read_body;
 pub use seal::Sealed;
+pub(crate) use seal::front_of;
 pub use write::{MAX_KEY_BYTES, NewMessage, Placing, Posted};
 
 use self::building::Building;
+use self::directory::Directory;
 use self::documents::Documents;
 use crate::clock::HybridClock;
 use crate::digest::RowHasher;
@@ -150,6 +154,7 @@ pub struct Replica {
     /// What the last own entry had seen, itself included.
     seen: VersionVector,
     documents: Documents,
+    directory: Directory,
     building: Building,
     /// Authors whose words were erased, up to a place in time.
     erased_authors: BTreeMap<Name, Front>,
@@ -207,6 +212,7 @@ impl Replica {
             depth,
             seen: VersionVector::default(),
             documents: Documents::new(document_cache_bytes),
+            directory: Directory::new(document_cache_bytes),
             writer,
             building: Building::default(),
             erased_authors: BTreeMap::new(),

@@ -4,6 +4,7 @@
 //! (`seal.rs`). Invariant: only this file and those under it build or read a key or a value.
 //! `FORMAT.md` says the same for people.
 
+mod any;
 mod deeds;
 mod entries;
 mod erasures;
@@ -11,7 +12,9 @@ mod index;
 mod messages;
 mod meta;
 mod people;
+mod stages;
 
+pub use any::{Whose, check};
 pub use deeds::{EditKey, EditRow, ReactionKey, ReactionRow, SettingRow, ThreadKey, ThreadRow};
 pub use entries::{ChangeRow, LogRow, SnapshotRow};
 pub use erasures::{ErasureKey, erasures_of};
@@ -19,6 +22,7 @@ pub use index::{ConversationRow, IdentityRow, NameRow, Placed};
 pub use messages::{BodyKey, MessageKey, TimelineRow};
 pub use meta::{FormatRow, NodeRow, OriginRow, QuarantineRow, SpaceRow, SweepRow};
 pub use people::{LateRow, MarkerRow, MembershipRow};
+pub use stages::{StagingRow, UpgradeRow};
 
 use crate::bytes::{DecodeError, Decoder, Encoder};
 use crate::engine::{Batch, Direction, EngineError, Table, View};

@@ -7,17 +7,29 @@ mod convergence;
 mod copies;
 #[path = "store/damage.rs"]
 mod damage;
+#[path = "store/deeds.rs"]
+mod deeds;
+#[path = "store/erasing.rs"]
+mod erasing;
+#[path = "store/files.rs"]
+mod files;
 #[path = "store/forge.rs"]
 mod forge;
 #[path = "store/format.rs"]
 mod format;
+#[path = "store/managing.rs"]
+mod managing;
 #[path = "store/node.rs"]
 mod node;
 #[path = "store/posting.rs"]
 mod posting;
+#[path = "store/quarantine.rs"]
+mod quarantine;
 #[path = "store/reading.rs"]
 mod reading;
 #[path = "store/refusals.rs"]
 mod refusals;
 #[path = "store/restarts.rs"]
 mod restarts;
+#[path = "store/world.rs"]
+mod world;

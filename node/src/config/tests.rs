@@ -25,6 +25,18 @@ fn the_commented_defaults_say_what_leaving_everything_out_means() {
     assert_eq!(bare.quic.listen.to_string(), "127.0.0.1:7421");
     assert_eq!(bare.http.listen.to_string(), "127.0.0.1:7420");
     assert_eq!(bare.store.reserve, Size(64 << 20));
+    assert_eq!(bare.erasure.within, Duration::from_secs(3_600));
+    assert_eq!(bare.log, LogConfig { trim: false, keep: Duration::from_secs(3_600) });
+}
+
+#[test]
+fn spans_of_time_are_read_and_refused_by_name() {
+    let text = "name = \"a\"\n[erasure]\nwithin = \"90s\"\n[log]\ntrim = true\nkeep = \"7d\"\n";
+    let config = parse_with(text, &[]).expect("valid");
+    assert_eq!(config.erasure.within, Duration::from_secs(90));
+    assert_eq!(config.log, LogConfig { trim: true, keep: Duration::from_secs(7 * 86_400) });
+    let error = refusal("name = \"a\"\n[erasure]\nwithin = \"soon\"\n");
+    assert!(error.contains(":3: `erasure.within`: `soon` is not a span of time"), "{error}");
 }
 
 #[test]

@@ -1,4 +1,6 @@
 //! Creating, listing and showing conversations.
+//!
+//! Invariant: the token of an answer has seen all that the answer shows.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -6,16 +8,16 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
 use serde::Deserialize;
-use warbler_replication::replicator::{Command, Outcome};
+use warbler_replication::replicator::{Command, Durability, Outcome};
 use warbler_store::name::Name;
 use warbler_store::vector::VersionVector;
 
-use super::Api;
 use super::calls::{reading, submit};
 use super::problem::Problem;
 use super::request::{self, Parameters};
 use super::session::{bad_path, with_token};
-use super::wire::{Conversation, Conversations, NewConversation};
+use super::wire::{Conversations, Described, NewConversation};
+use super::{Api, people, settings};
 use crate::space::Space;
 
 /// Conversations in a page, if the request does not say.
@@ -44,6 +46,7 @@ pub(super) async fn create(
     Parameters::of(&request)?.end()?;
     let asked: NewConversation = request::json(&api.limits, request).await?;
     let name = request::name(&asked.name)?;
+    let beginning = settings::beginning(asked)?;
     let command = Command::Create { name: name.clone() };
     let new = match submit(&api, &space, command, 0).await? {
         Outcome::Created { new, .. } => new,
@@ -52,7 +55,12 @@ pub(super) async fn create(
             return Err(Problem::internal("a creation was answered as a post"));
         }
     };
-    let (conversation, vector) = read_one(&space, name).await?;
+    // What one begins with is said of a new one only: whoever finds it there changes nothing.
+    if let Some((actor, operations)) = beginning.filter(|_| new) {
+        let own = Durability::default();
+        settings::carry_out_all(&api, &space, (&actor, &name), operations, own).await?;
+    }
+    let (conversation, vector) = describe(&space, name).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };
     Ok(with_token((status, Json(conversation)), &space, vector))
 }
@@ -63,7 +71,7 @@ pub(super) async fn show(
     request: Request,
 ) -> Result<Response, Problem> {
     Parameters::of(&request)?.end()?;
-    let (conversation, vector) = read_one(&space, InConversation::name(path)?).await?;
+    let (conversation, vector) = describe(&space, InConversation::name(path)?).await?;
     Ok(with_token(Json(conversation), &space, vector))
 }
 
@@ -74,7 +82,11 @@ pub(super) async fn list(
     let mut query = Parameters::of(&request)?;
     let limit = query.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)? as usize;
     let after: Option<Name> = query.parsed("after")?;
+    let member: Option<Name> = query.parsed("member")?;
     query.end()?;
+    if let Some(member) = member {
+        return people::inbox(space, member, (after, limit)).await;
+    }
     let (mut conversations, vector) = reading(&space, move |reader| {
         let conversations = reader.conversations(after.as_ref(), limit + 1)?;
         // Read behind the rows, so that the token has seen all that they show.
@@ -91,11 +103,16 @@ pub(super) async fn list(
     Ok(with_token(Json(page), &space, vector))
 }
 
-async fn read_one(space: &Space, name: Name) -> Result<(Conversation, VersionVector), Problem> {
+/// A conversation with its settings and members.
+pub(super) async fn describe(
+    space: &Space,
+    name: Name,
+) -> Result<(Described, VersionVector), Problem> {
     reading(space, move |reader| {
         let conversation = reader.conversation(&name)?;
-        // Read behind the row, so that the token has seen all that it shows.
-        Ok((conversation.into(), reader.vector()?))
+        let (settings, members) = (reader.settings(&name)?, reader.members(&name)?);
+        // Read behind the rows, so that the token has seen all that they show.
+        Ok((Described::of(conversation, settings, Some(members)), reader.vector()?))
     })
     .await
 }

@@ -2,7 +2,7 @@
 //!
 //! This file opens a stream: from now, or from a token. What flows on it is `follower`'s.
 //! Invariant: nothing is wrong any more once the stream is open: unknown conversations, bad
-//! tokens and a node that is behind are answered as problems before.
+//! tokens, a node that is behind and a log that was trimmed are answered as problems before.
 
 mod follower;
 mod translation;
@@ -19,7 +19,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::stream;
 use warbler_store::id::ConversationId;
 use warbler_store::name::Name;
-use warbler_store::reader::Reader;
+use warbler_store::reader::{FollowError, Reader};
 use warbler_store::token::Token;
 
 use self::follower::Follower;
@@ -65,7 +65,10 @@ pub(super) async fn follow(
     // and skipped once.
     let live = space.follow();
     let from = match from {
-        Some(token) => token,
+        Some(token) => {
+            check_log(&space, &token).await?;
+            token
+        }
         None => Token::of(space.id(), reading(&space, |reader| Ok(reader.vector()?)).await?),
     };
     let vector = from.vector.clone();
@@ -80,6 +83,22 @@ pub(super) async fn follow(
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
     headers.insert(ACCEL_BUFFERING, HeaderValue::from_static("no"));
     Ok(response)
+}
+
+/// Refuses a token from before what is left of the log.
+async fn check_log(space: &Space, token: &Token) -> Result<(), Problem> {
+    let (from, id) = (token.vector.clone(), space.id());
+    reading(space, move |reader| {
+        let held = reader.vector()?;
+        match reader.applied_between(&from, &held, 1) {
+            Ok(_) => Ok(()),
+            Err(error @ FollowError::Trimmed { .. }) => {
+                Err(Problem::trimmed(error.to_string(), Token::of(id, held).to_text()))
+            }
+            Err(FollowError::Engine(error)) => Err(error.into()),
+        }
+    })
+    .await
 }
 
 /// The conversations to follow, by id; `None` for all.

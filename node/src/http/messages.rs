@@ -1,4 +1,7 @@
 //! Posting and reading messages.
+//!
+//! Invariant: a page and its token belong to one moment, and an answer to a post comes after it
+//! is on disk here.
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
@@ -6,29 +9,28 @@ use axum::extract::{Extension, Path, Request, State};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
-use warbler_replication::replicator::{Command, Durability, Outcome, Reached};
+use warbler_replication::replicator::{Command, Outcome, Reached};
+use warbler_store::engine::EngineError;
 use warbler_store::id::MessageId;
 use warbler_store::name::Name;
-use warbler_store::reader::Range;
+use warbler_store::reader::{Range, Reader};
+use warbler_store::record;
 use warbler_store::replica::{self, Placing, Posted};
+use warbler_store::vector::VersionVector;
 
-use super::Api;
 use super::calls::{reading, submit};
 use super::conversations::InConversation;
 use super::problem::{Kind, Problem};
 use super::request::{self, Parameters};
 use super::session::{bad_path, with_token};
 use super::wire::{self, Message, Messages, NewMessage, Receipt};
+use super::{Api, durability};
 use crate::space::Space;
 
 /// Messages in a page, if the request does not say.
 const DEFAULT_PAGE: u64 = 50;
 /// The most in a page.
 const MAX_PAGE: u64 = 500;
-/// How long a post waits for other regions, if it does not say: 5 s.
-const DEFAULT_WAIT_MILLIS: u64 = 5_000;
-/// The longest such wait: 60 s.
-const MAX_WAIT_MILLIS: u64 = 60_000;
 /// Makes retries one message.
 const KEY_HEADER: HeaderName = HeaderName::from_static("idempotency-key");
 
@@ -39,6 +41,16 @@ pub(super) struct OfMessage {
     id: String,
 }
 
+impl OfMessage {
+    /// The conversation and the message in the path.
+    pub(super) fn parse(
+        path: Result<Path<Self>, PathRejection>,
+    ) -> Result<(Name, MessageId), Problem> {
+        let Path(Self { conversation, id }) = path.map_err(bad_path)?;
+        Ok((request::name(&conversation)?, id.parse()?))
+    }
+}
+
 pub(super) async fn post(
     State(api): State<Api>,
     Extension(space): Extension<Space>,
@@ -47,13 +59,12 @@ pub(super) async fn post(
 ) -> Result<Response, Problem> {
     let conversation = InConversation::name(path)?;
     let mut query = Parameters::of(&request)?;
-    let regions = regions_asked(query.one("durability")?.as_deref(), space.regions().len())?;
-    let wait = query.number("timeout_ms", DEFAULT_WAIT_MILLIS, 0..=MAX_WAIT_MILLIS)?;
+    let durability = durability::asked(&mut query, &space)?;
     query.end()?;
     let key = request::header(request.headers(), &KEY_HEADER)?.map(<[u8]>::to_vec);
     let asked: NewMessage = request::json(&api.limits, request).await?;
     let message = message_to_post(conversation, asked, key)?;
-    let durability = Durability { regions, wait };
+    let wait = durability.wait;
     match submit(&api, &space, Command::Post { message, durability }, wait).await? {
         Outcome::Posted { posted, reached, vector } => {
             Ok(with_token(receipt(posted, reached), &space, vector))
@@ -65,26 +76,6 @@ pub(super) async fn post(
     }
 }
 
-/// How many regions `durability` asks for, of `all`.
-fn regions_asked(durability: Option<&str>, all: usize) -> Result<usize, Problem> {
-    let asked = match durability {
-        None => 1,
-        Some("majority") => all / 2 + 1,
-        Some("all") => all,
-        Some(text) => text.parse().ok().filter(|regions| *regions > 0).ok_or_else(|| {
-            request::refused(format!(
-                "`durability` is `{text}`: a number from 1, `majority` or `all` expected"
-            ))
-        })?,
-    };
-    if asked > all {
-        let detail = format!("durability {asked} was asked for, the space has {all} regions");
-        return Err(Problem::new(Kind::DurabilityImpossible, detail)
-            .hint(format!("ask for at most {all}, or for `all`")));
-    }
-    Ok(asked)
-}
-
 fn message_to_post(
     conversation: Name,
     asked: NewMessage,
@@ -92,9 +83,7 @@ fn message_to_post(
 ) -> Result<replica::NewMessage, Problem> {
     let id = |text: Option<String>| text.map(|text| text.parse::<MessageId>()).transpose();
     let content_type = match asked.content_type {
-        Some(text) => {
-            text.parse().map_err(|error| request::refused(format!("`content_type`: {error}")))?
-        }
+        Some(text) => request::content_type(&text)?,
         None => Default::default(),
     };
     let placing = match asked.at {
@@ -117,19 +106,9 @@ fn message_to_post(
 }
 
 fn receipt(posted: Posted, reached: Reached) -> (StatusCode, Json<Receipt>) {
-    let status = if reached.regions.len() < reached.asked {
-        StatusCode::ACCEPTED
-    } else if posted.retried {
-        StatusCode::OK
-    } else {
-        StatusCode::CREATED
-    };
-    let durability = wire::Durability {
-        asked: reached.asked,
-        reached: reached.regions.len(),
-        regions: reached.regions.iter().map(Name::to_string).collect(),
-    };
-    (status, Json(Receipt { id: posted.id.to_string(), durability }))
+    let complete = if posted.retried { StatusCode::OK } else { StatusCode::CREATED };
+    let status = durability::status(&reached, complete);
+    (status, Json(Receipt { id: posted.id.to_string(), durability: durability::said(&reached) }))
 }
 
 pub(super) async fn page(
@@ -140,29 +119,66 @@ pub(super) async fn page(
     let name = InConversation::name(path)?;
     let mut query = Parameters::of(&request)?;
     let limit = query.number("limit", DEFAULT_PAGE, 1..=MAX_PAGE)? as usize;
-    let range = match (query.parsed("before")?, query.parsed("after")?) {
-        (None, None) => Range::Last,
-        (Some(before), None) => Range::Before(before),
-        (None, Some(after)) => Range::After(after),
-        (Some(_), Some(_)) => {
+    let thread: Option<MessageId> = query.parsed("thread")?;
+    let (before, after) = (query.parsed("before")?, query.parsed("after")?);
+    query.end()?;
+    let (page, vector) = match (thread, before, after) {
+        (Some(root), None, after) => thread_page(&space, name, root, after, limit).await?,
+        (Some(_), Some(_), _) => {
+            return Err(request::refused("a thread is read from its beginning on: use `after`"));
+        }
+        (None, Some(_), Some(_)) => {
             return Err(request::refused("`before` and `after` exclude each other"));
         }
+        (None, None, None) => range_page(&space, name, Range::Last, limit).await?,
+        (None, Some(before), None) => {
+            range_page(&space, name, Range::Before(before), limit).await?
+        }
+        (None, None, Some(after)) => range_page(&space, name, Range::After(after), limit).await?,
     };
-    query.end()?;
-    let (page, vector) = reading(&space, move |reader| {
+    Ok(with_token(Json(page), &space, vector))
+}
+
+async fn range_page(
+    space: &Space,
+    name: Name,
+    range: Range,
+    limit: usize,
+) -> Result<(Messages, VersionVector), Problem> {
+    reading(space, move |reader| {
         let page = reader.page(&name, range, limit)?;
         let ends = (page.messages.first(), page.messages.last());
-        let (first, last) = (ends.0.map(|message| message.id), ends.1.map(|message| message.id));
-        let messages = page.messages.iter().map(|message| Message::read(reader, &name, message));
-        let messages = Messages {
-            messages: messages.collect::<Result<_, _>>()?,
-            before: wire::cursor(page.older, first),
-            after: wire::cursor(page.newer, last),
-        };
-        Ok((messages, page.vector))
+        let before = wire::cursor(page.older, ends.0.map(|message| message.id));
+        let after = wire::cursor(page.newer, ends.1.map(|message| message.id));
+        let messages = shown(reader, &name, &page.messages)?;
+        Ok((Messages { messages, before, after }, page.vector))
     })
-    .await?;
-    Ok(with_token(Json(page), &space, vector))
+    .await
+}
+
+async fn thread_page(
+    space: &Space,
+    name: Name,
+    root: MessageId,
+    after: Option<MessageId>,
+    limit: usize,
+) -> Result<(Messages, VersionVector), Problem> {
+    reading(space, move |reader| {
+        let page = reader.thread(&name, root, after, limit)?;
+        let page = page.ok_or_else(|| unknown_message(root, &name))?;
+        let after = wire::cursor(page.newer, page.messages.last().map(|message| message.id));
+        let messages = shown(reader, &name, &page.messages)?;
+        Ok((Messages { messages, before: None, after }, page.vector))
+    })
+    .await
+}
+
+fn shown(
+    reader: &Reader,
+    name: &Name,
+    messages: &[record::Message],
+) -> Result<Vec<Message>, EngineError> {
+    messages.iter().map(|message| Message::read(reader, name, message)).collect()
 }
 
 pub(super) async fn show(
@@ -170,15 +186,10 @@ pub(super) async fn show(
     path: Result<Path<OfMessage>, PathRejection>,
     request: Request,
 ) -> Result<Response, Problem> {
-    let Path(OfMessage { conversation, id }) = path.map_err(bad_path)?;
-    let name = request::name(&conversation)?;
-    let id: MessageId = id.parse()?;
+    let (name, id) = OfMessage::parse(path)?;
     Parameters::of(&request)?.end()?;
     let (message, vector) = reading(&space, move |reader| {
-        let message = reader.message(&name, id)?.ok_or_else(|| {
-            let detail = format!("there is no message {id} in `{name}`");
-            Problem::new(Kind::UnknownMessage, detail)
-        })?;
+        let message = reader.message(&name, id)?.ok_or_else(|| unknown_message(id, &name))?;
         let message = Message::read(reader, &name, &message)?;
         // Read behind the message, so that the token has seen it.
         Ok((message, reader.vector()?))
@@ -187,20 +198,7 @@ pub(super) async fn show(
     Ok(with_token(Json(message), &space, vector))
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durability_is_a_number_of_regions_or_a_word_and_never_more_than_there_are() {
-        let asked = |text, all| regions_asked(text, all).ok();
-        assert_eq!(asked(None, 3), Some(1));
-        assert_eq!(asked(Some("2"), 3), Some(2));
-        assert_eq!(asked(Some("majority"), 3), Some(2));
-        assert_eq!(asked(Some("majority"), 4), Some(3));
-        assert_eq!(asked(Some("all"), 3), Some(3));
-        for bad in ["0", "4", "-1", "many", "", "1.5"] {
-            assert_eq!(asked(Some(bad), 3), None, "{bad:?}");
-        }
-    }
+/// There is no such message, or it has expired.
+pub(super) fn unknown_message(id: MessageId, name: &Name) -> Problem {
+    Problem::new(Kind::UnknownMessage, format!("there is no message {id} in `{name}`"))
 }

@@ -47,11 +47,13 @@ pub(super) enum Kind {
     Reopening,
     NoRoom,
     Behind,
+    Trimmed,
     InvalidSession,
     NotFound,
     MethodNotAllowed,
     DurabilityImpossible,
     FutureTime,
+    SweepFailed,
     ForbiddenHost,
     ForbiddenOrigin,
     Internal,
@@ -100,6 +102,9 @@ impl Kind {
             }
             Self::NoRoom => ("no-room", S::INSUFFICIENT_STORAGE, "The node is read-only"),
             Self::Behind => ("behind", S::CONFLICT, "The node is behind the session"),
+            Self::Trimmed => {
+                ("trimmed", S::GONE, "The log does not go back as far as the session token")
+            }
             Self::InvalidSession => {
                 ("invalid-session", S::BAD_REQUEST, "The session token is not one of this space")
             }
@@ -115,6 +120,11 @@ impl Kind {
             Self::FutureTime => {
                 ("future-time", S::UNPROCESSABLE_ENTITY, "The time given lies in the future")
             }
+            Self::SweepFailed => (
+                "sweep-failed",
+                S::INTERNAL_SERVER_ERROR,
+                "Erased bytes could not be removed from the node's files",
+            ),
             Self::ForbiddenHost => {
                 ("forbidden-host", S::FORBIDDEN, "The host asked for is not this machine")
             }
@@ -140,8 +150,10 @@ pub(super) struct Problem {
     kind: Kind,
     detail: String,
     hint: Option<String>,
-    /// For `behind`: what is missing, and the token of what is held.
-    behind: Option<(Vec<Missing>, String)>,
+    /// For `behind`: what is missing.
+    missing: Option<Vec<Missing>>,
+    /// The token of what is held, to go on from.
+    session: Option<String>,
 }
 
 #[derive(Serialize)]
@@ -161,7 +173,7 @@ struct Document<'a> {
 
 impl Problem {
     pub(super) fn new(kind: Kind, detail: impl Into<String>) -> Self {
-        Self { kind, detail: detail.into(), hint: None, behind: None }
+        Self { kind, detail: detail.into(), hint: None, missing: None, session: None }
     }
 
     pub(super) fn hint(self, hint: impl Into<String>) -> Self {
@@ -170,10 +182,18 @@ impl Problem {
 
     /// The node lacks `missing`; `session` is the token of what it holds.
     pub(super) fn behind(detail: String, missing: Vec<Missing>, session: String) -> Self {
-        let behind = Some((missing, session));
-        Self { behind, ..Self::new(Kind::Behind, detail) }.hint(
+        let (missing, session) = (Some(missing), Some(session));
+        Self { missing, session, ..Self::new(Kind::Behind, detail) }.hint(
             "wait and ask again, ask another region, or go on with the token in `session`, which \
              has seen less",
+        )
+    }
+
+    /// What a follower missed is not in the log any more; `session` is the token of what is held.
+    pub(super) fn trimmed(detail: String, session: String) -> Self {
+        Self { session: Some(session), ..Self::new(Kind::Trimmed, detail) }.hint(
+            "read the conversations anew, and follow from the token in `session`, which was taken \
+             before you read",
         )
     }
 
@@ -197,8 +217,8 @@ impl IntoResponse for Problem {
             status: status.as_u16(),
             detail: &self.detail,
             hint: self.hint.as_deref(),
-            missing: self.behind.as_ref().map(|(missing, _)| &missing[..]),
-            session: self.behind.as_ref().map(|(_, session)| &session[..]),
+            missing: self.missing.as_deref(),
+            session: self.session.as_deref(),
         };
         let mut response = (status, Json(document)).into_response();
         let mut set = |name: HeaderName, value| {

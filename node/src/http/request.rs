@@ -11,7 +11,7 @@ use futures_util::StreamExt;
 use percent_encoding::percent_decode_str;
 use serde::de::DeserializeOwned;
 use warbler_store::name::Name;
-use warbler_store::record::MAX_BODY_BYTES;
+use warbler_store::record::{ContentType, MAX_BODY_BYTES};
 
 use super::Limits;
 use super::problem::{Kind, Problem};
@@ -30,6 +30,11 @@ const MAX_PARAMETERS: usize = 1024;
 /// A name in a path or a body.
 pub(super) fn name(text: &str) -> Result<Name, Problem> {
     Ok(text.parse::<Name>()?)
+}
+
+/// The MIME type of a message.
+pub(super) fn content_type(text: &str) -> Result<ContentType, Problem> {
+    text.parse().map_err(|error| refused(format!("`content_type`: {error}")))
 }
 
 /// The parameters of a query. Each call takes those it knows, then calls [`Parameters::end`].
@@ -89,6 +94,15 @@ impl Parameters {
             let (least, most) = range.into_inner();
             refused(format!("`{key}` is `{text}`: a number from {least} to {most} expected"))
         })
+    }
+
+    /// Takes the value of `key` as `true` or `false`, which it is if it is not given.
+    pub(super) fn flag(&mut self, key: &str) -> Result<bool, Problem> {
+        match self.one(key)?.as_deref() {
+            None | Some("false") => Ok(false),
+            Some("true") => Ok(true),
+            Some(text) => Err(refused(format!("`{key}` is `{text}`: `true` or `false` expected"))),
+        }
     }
 
     /// Refuses what is left.

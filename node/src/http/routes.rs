@@ -6,30 +6,43 @@
 use axum::Router;
 use axum::http::{Method, Uri};
 use axum::middleware::{from_fn, from_fn_with_state};
-use axum::routing::get;
+use axum::routing::{get, post, put};
 use tower_http::trace::TraceLayer;
 
 use super::problem::{Kind, Problem};
-use super::{Api, conversations, events, guard, messages, session, status};
+use super::{
+    Api, conversations, deeds, events, guard, messages, people, session, settings, status, sweep,
+    verify,
+};
 
 /// The whole API.
 pub(super) fn router(api: Api) -> Router {
+    const CONVERSATION: &str = "/v1/spaces/{space}/conversations/{conversation}";
+    let of = |rest: &str| format!("{CONVERSATION}{rest}");
+    let conversation = Router::new()
+        .route(
+            CONVERSATION,
+            get(conversations::show).patch(settings::change).delete(settings::erase),
+        )
+        .route(&of("/read-marker"), get(people::unread).put(people::mark))
+        .route(&of("/messages"), get(messages::page).post(messages::post))
+        .route(&of("/messages/{id}"), get(messages::show).patch(deeds::edit).delete(deeds::remove))
+        .route(&of("/messages/{id}/history"), get(deeds::history))
+        .route(&of("/messages/{id}/reactions/{emoji}"), put(deeds::react).delete(deeds::take_back));
     let space = Router::new()
+        .merge(conversation)
         .route(
             "/v1/spaces/{space}/conversations",
             get(conversations::list).post(conversations::create),
         )
-        .route("/v1/spaces/{space}/conversations/{conversation}", get(conversations::show))
-        .route(
-            "/v1/spaces/{space}/conversations/{conversation}/messages",
-            get(messages::page).post(messages::post),
-        )
-        .route("/v1/spaces/{space}/conversations/{conversation}/messages/{id}", get(messages::show))
+        .route("/v1/spaces/{space}/erasures", post(settings::erase_author))
         .route("/v1/spaces/{space}/events", get(events::follow))
         .route_layer(from_fn_with_state(api.clone(), session::in_space));
     Router::new()
         .merge(space)
         .route("/v1/status", get(status::status))
+        .route("/v1/erasures/sweep", post(sweep::sweep))
+        .route("/v1/verify", post(verify::verify))
         .route("/healthz", get(status::healthy))
         .route("/readyz", get(status::ready))
         .method_not_allowed_fallback(method_not_allowed)

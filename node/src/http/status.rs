@@ -11,7 +11,7 @@ use axum::http::StatusCode;
 use warbler_replication::replicator::PeerProgress;
 use warbler_store::engine::EngineError;
 use warbler_store::id::OriginId;
-use warbler_store::tables::OriginRow;
+use warbler_store::tables::{self, OriginRow, QuarantineRow};
 
 use super::Api;
 use super::calls::blocking;
@@ -21,6 +21,9 @@ use super::wire::{self, Component, NodeStatus, PeerStatus, SpaceStatus, Status};
 use crate::node::Services;
 use crate::space::{Progress, Space};
 use crate::transport::PeerState;
+
+/// Entries in quarantine are counted so far.
+const MAX_QUARANTINED: usize = 10_000;
 
 pub(super) async fn healthy() -> &'static str {
     "ok"
@@ -71,6 +74,8 @@ fn read_status(services: &Services) -> Result<Status, Problem> {
         alarms
             .extend(progress.alarms.iter().map(|text| format!("space `{}`: {text}", space.name())));
     }
+    let damage = services.scrub.findings().damage;
+    alarms.extend(damage.into_iter().map(|damage| format!("the store is damaged: {damage}")));
     let of_peers = peers.iter().filter_map(|peer| peer.alarm.as_ref().zip(Some(&peer.name)));
     alarms.extend(of_peers.map(|(text, name)| format!("peer `{name}`: {text}")));
     let mut shown = Vec::with_capacity(spaces.len());
@@ -112,6 +117,11 @@ fn space_status(
         origins => origins?,
     };
     let vector = &progress.point.vector;
+    let quarantined = services.engine.current().map_or(0, |engine| {
+        let prefix = QuarantineRow::prefix(space.id());
+        let rows = tables::rows::<QuarantineRow, _>(&*engine, &prefix);
+        rows.take(MAX_QUARANTINED).count()
+    });
     Ok(SpaceStatus {
         name: space.name().to_string(),
         id: space.id().to_string(),
@@ -122,6 +132,9 @@ fn space_status(
         digest: progress.point.digest.to_string(),
         vector_digest: vector.digest().to_string(),
         ahead_ids: progress.counts.ahead,
+        trimmed: origins.values().map(|row| row.trimmed).sum(),
+        quarantined: quarantined as u64,
+        sweeps_pending: progress.upkeep.sweeps,
         vector: vector.iter().map(|at| component(services, &origins, at)).collect(),
     })
 }
@@ -158,6 +171,7 @@ fn peer_status(peer: &PeerState, spaces: &[(&Space, Progress)]) -> PeerStatus {
         since: wire::system_time(peer.since),
         address: peer.remote.map_or_else(|| peer.address.to_string(), |remote| remote.to_string()),
         rtt_ms: peer.rtt.map(|rtt| rtt.as_secs_f64() * 1000.0),
+        clock_ahead_ms: peer.clock_ahead_millis,
         sent_bytes: peer.sent_bytes,
         received_bytes: peer.received_bytes,
         last_error: peer.last_error.clone(),

@@ -10,15 +10,18 @@ use serde::{Deserialize, Serialize};
 use warbler_store::engine::EngineError;
 use warbler_store::id::{MessageId, Millis};
 use warbler_store::name::Name;
-use warbler_store::reader::{self, Reader};
+use warbler_store::reader::Reader;
 use warbler_store::record;
 
-/// A conversation to create.
-#[derive(Debug, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub(super) struct NewConversation {
-    pub(super) name: String,
-}
+mod conversation;
+mod state;
+
+pub(super) use conversation::{
+    AuthorErasure, Changed, ChangedConversation, Conversations, Described, Inbox,
+    InboxConversation, NewConversation, ReadMarker, Unread,
+};
+use state::State;
+pub(super) use state::{Done, EditedMessage, History};
 
 /// A message to post.
 #[derive(Debug, Deserialize)]
@@ -30,38 +33,6 @@ pub(super) struct NewMessage {
     pub(super) reply_to: Option<String>,
     pub(super) thread: Option<String>,
     pub(super) at: Option<String>,
-}
-
-/// A conversation.
-#[derive(Debug, Serialize)]
-pub(super) struct Conversation {
-    name: String,
-    id: String,
-    messages: u64,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_message: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    last_at: Option<String>,
-}
-
-impl From<reader::Conversation> for Conversation {
-    fn from(conversation: reader::Conversation) -> Self {
-        Self {
-            name: conversation.name.to_string(),
-            id: conversation.id.to_string(),
-            messages: conversation.messages,
-            last_message: conversation.last.map(|id| id.to_string()),
-            last_at: conversation.last.map(|id| time(id.front().millis)),
-        }
-    }
-}
-
-/// A page of the list of conversations.
-#[derive(Debug, Serialize)]
-pub(super) struct Conversations {
-    pub(super) conversations: Vec<Conversation>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub(super) after: Option<String>,
 }
 
 /// A message.
@@ -77,6 +48,8 @@ pub(super) struct Message {
     reply_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     thread: Option<String>,
+    #[serde(flatten)]
+    state: State,
 }
 
 impl Message {
@@ -100,11 +73,12 @@ impl Message {
             conversation: name.to_string(),
             author: header.author.to_string(),
             at: time(header.front.millis),
-            content_type: header.content_type.as_str().to_owned(),
+            content_type: message.content_type().as_str().to_owned(),
             // The API takes only UTF-8, so only a node of another make can have taken other bytes.
             body: String::from_utf8_lossy(&message.body).into_owned(),
             reply_to: refer(header.reply_to)?.map(|id| id.to_string()),
             thread: refer(header.thread)?.map(|id| id.to_string()),
+            state: State::of(&message.state),
         })
     }
 }
@@ -141,12 +115,33 @@ pub(super) struct Alias {
     pub(super) alias: String,
 }
 
+/// What is to be forgotten from now on.
+#[derive(Debug, Serialize)]
+#[serde(tag = "what", rename_all = "lowercase")]
+pub(super) enum Erased {
+    /// The words of one message.
+    Message { conversation: String, id: String },
+    /// What somebody wrote anywhere, in messages up to this id.
+    Author { author: String, up_to: String },
+    /// A whole conversation.
+    Conversation { conversation: String },
+    /// The messages of a conversation up to this id: their time was over.
+    Expired { conversation: String, up_to: String },
+}
+
 /// What a session has seen and the node has not.
 #[derive(Debug, Clone, Serialize)]
 pub(super) struct Missing {
     pub(super) origin: String,
     pub(super) seq: u64,
     pub(super) held: u64,
+}
+
+/// The answer to a sweep.
+#[derive(Debug, Serialize)]
+pub(super) struct Swept {
+    /// Spaces in which erased bytes may still lie in files.
+    pub(super) pending: Vec<String>,
 }
 
 /// The state of a node.
@@ -190,6 +185,12 @@ pub(super) struct SpaceStatus {
     pub(super) digest: String,
     pub(super) vector_digest: String,
     pub(super) ahead_ids: u64,
+    /// Entries that have left the log.
+    pub(super) trimmed: u64,
+    /// Entries that are held and could not be applied.
+    pub(super) quarantined: u64,
+    /// Conversations of which erased bytes may still lie in files.
+    pub(super) sweeps_pending: usize,
     pub(super) vector: Vec<Component>,
 }
 
@@ -215,6 +216,9 @@ pub(super) struct PeerStatus {
     pub(super) address: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(super) rtt_ms: Option<f64>,
+    /// Left out while it was not heard of late.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(super) clock_ahead_ms: Option<i64>,
     pub(super) sent_bytes: u64,
     pub(super) received_bytes: u64,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -14,12 +14,16 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tokio::sync::{oneshot, watch};
 use warbler_replication::replicator::{Command, CommandId, Now, Outcome, Output, Replicator};
 use warbler_store::engine::EngineError;
-use warbler_store::id::{Millis, NodeId};
+use warbler_store::id::{Digest, Millis, NodeId};
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
-use warbler_store::replica::{Applied, ReplicaError, Sealed};
+use warbler_store::replica::{ReplicaError, Sealed};
 
-use super::{Channel, Progress, SubmitError};
+use super::upkeep::Upkeeping;
+use super::{
+    Channel, Finished, Forgetting, Policy, Progress, Published, SubmitError, UpkeepProgress,
+};
+use crate::caretaker::Caretaker;
 use crate::committer::{Committer, Job};
 use crate::keeper::Event;
 use crate::watchdog::Beat;
@@ -48,6 +52,10 @@ pub(crate) enum ThreadInput {
     Frame(NodeId, Vec<u8>),
     /// The committer is done with a batch of a run.
     Written(u64, Ticket, Result<(), EngineError>),
+    /// The caretaker is done with something of a run.
+    Finished(u64, Finished),
+    /// Sweep up after erasures at once.
+    Hurry,
     /// The device has room for more entries, or has not.
     Room(bool),
     /// A write failed: the engine is about to be closed.
@@ -72,13 +80,17 @@ pub(crate) struct Wiring {
     /// The thread's own mailbox, for the committer's answers.
     pub(crate) inputs: SyncSender<ThreadInput>,
     /// Followers.
-    pub(crate) published: Channel<Arc<Vec<Applied>>>,
+    pub(crate) published: Channel<Published>,
+    /// Tells followers that words they hold are old.
+    pub(crate) forgetting: Forgetting,
     /// The status page.
     pub(crate) progress: watch::Sender<Progress>,
     /// Sends a frame to a peer; never blocks.
     pub(crate) send: Box<dyn Fn(NodeId, Vec<u8>) + Send>,
     /// Ends the connection to a peer.
     pub(crate) disconnect: Disconnect,
+    /// What upkeep is to do, and who does what is slow.
+    pub(crate) upkeep: (Policy, Caretaker),
     /// Told when a run is over for the replica.
     pub(crate) keeper: Sender<Event>,
     /// Shows that the thread makes progress.
@@ -102,6 +114,9 @@ pub(crate) struct SpaceThread {
     answers: BTreeMap<CommandId, oneshot::Sender<Result<Outcome, SubmitError>>>,
     last_command: u64,
     begun: Instant,
+    /// The digest of the erasure table when something was published last.
+    erasures: Digest,
+    upkeep: Upkeeping,
     alarms: VecDeque<String>,
     flushing: bool,
     stopping: bool,
@@ -115,7 +130,10 @@ impl SpaceThread {
         wiring: Wiring,
         mailbox: Receiver<ThreadInput>,
     ) -> std::io::Result<JoinHandle<()>> {
+        let upkeep = upkeeping(run, &replicator, &wiring);
         let thread = Self {
+            upkeep,
+            erasures: replicator.replica().durable().erasures,
             replicator: Ok(replicator),
             run,
             wiring,
@@ -139,6 +157,7 @@ impl SpaceThread {
             counts: replicator.replica().counts(),
             peers: Vec::new(),
             alarms: Vec::new(),
+            upkeep: UpkeepProgress::default(),
             stands_still: None,
         }
     }
@@ -154,6 +173,7 @@ impl SpaceThread {
                     replicator.handle_wake(now);
                 }
                 replicator.handle_idle(now);
+                self.upkeep.round(now, replicator);
             }
             // Before the answers go out: who has one finds what it says in the state, too.
             self.report();
@@ -164,6 +184,7 @@ impl SpaceThread {
 
     /// Waits for an input until `wake`, then takes in what else is there.
     fn take_inputs(&mut self, wake: Millis) {
+        let wake = wake.min(self.upkeep.due());
         let until_wake = Duration::from_millis(wake.saturating_sub(self.now().elapsed));
         let first = self.mailbox.recv_timeout(until_wake.min(REPORT_INTERVAL));
         self.wiring.beat.works();
@@ -217,17 +238,22 @@ impl SpaceThread {
                     replicator.handle_room(now, has_room);
                 }
             }
+            (ThreadInput::Finished(run, it), Ok(replicator)) if run == self.run => {
+                self.upkeep.finish(now, replicator, it);
+            }
+            (ThreadInput::Hurry, _) => self.upkeep.hurry(now),
             (ThreadInput::LetGo, _) => self.let_go(Without::Reopening),
             (ThreadInput::Begin(run, replicator), _) => self.begin(now, run, *replicator),
             (ThreadInput::StandStill(why), _) => self.stand_still(why),
             (ThreadInput::Stop, _) => self.stopping = true,
             // Without a replicator there is nobody to tell; what a peer says is said again to the
-            // next one, and a batch of an earlier run has nobody who waits for it.
+            // next one, and nobody waits for what belongs to an earlier run.
             (
                 ThreadInput::Connected(_)
                 | ThreadInput::Disconnected(_)
                 | ThreadInput::Frame(..)
-                | ThreadInput::Written(..),
+                | ThreadInput::Written(..)
+                | ThreadInput::Finished(..),
                 _,
             ) => {}
         }
@@ -246,9 +272,7 @@ impl SpaceThread {
                         let _ = answer.send(Ok(outcome));
                     }
                 }
-                Output::Publish(sealed) => {
-                    self.wiring.published.send(Arc::clone(&sealed.applied));
-                }
+                Output::Publish(sealed) => self.publish(&sealed),
                 Output::Disconnect { peer, reason } => {
                     tracing::warn!(space = %self.wiring.space, peer = %peer.short(), reason,
                         "ending the connection");
@@ -273,6 +297,14 @@ impl SpaceThread {
             let _ = inputs.send(ThreadInput::Written(run, ticket, result));
         });
         self.wiring.committer.write(Job { sealed, done });
+    }
+
+    fn publish(&mut self, sealed: &Sealed) {
+        let Ok(replicator) = &self.replicator else { return };
+        let now = replicator.replica().durable().erasures;
+        let before = std::mem::replace(&mut self.erasures, now);
+        let published = self.wiring.forgetting.publish(&sealed.applied, (before, now));
+        self.wiring.published.send(published);
     }
 
     /// What the replica cannot go on after. Damage stays where it is when the engine is opened
@@ -311,8 +343,12 @@ impl SpaceThread {
     fn begin(&mut self, now: Now, run: u64, mut replicator: Replicator) {
         replicator.handle_room(now, self.has_room);
         self.run = run;
+        self.upkeep = upkeeping(run, &replicator, &self.wiring);
+        self.erasures = replicator.replica().durable().erasures;
         self.replicator = Ok(replicator);
-        // What became durable of the last batch, if anything did, was not published.
+        // What became durable of the last batch, if anything did, was not published; it may have
+        // changed words that are on their way to followers.
+        self.wiring.forgetting.begin_anew();
         self.wiring.published.begin_anew();
     }
 
@@ -329,6 +365,7 @@ impl SpaceThread {
     fn report(&self) {
         self.wiring.progress.send_modify(|progress| {
             progress.alarms = self.alarms.iter().cloned().collect();
+            progress.upkeep = self.upkeep.progress().clone();
             progress.stands_still = match &self.replicator {
                 Err(Without::StandsStill(why)) => Some(why.clone()),
                 Err(Without::Reopening) | Ok(_) => None,
@@ -351,6 +388,19 @@ impl SpaceThread {
             elapsed: self.begun.elapsed().as_millis() as Millis,
         }
     }
+}
+
+/// The upkeep of a thread: what the caretaker finishes comes back as an input.
+fn upkeeping(run: u64, replicator: &Replicator, wiring: &Wiring) -> Upkeeping {
+    let inputs = wiring.inputs.clone();
+    let finished = Box::new(move || -> Box<dyn FnOnce(Finished) + Send> {
+        let inputs = inputs.clone();
+        Box::new(move |finished| {
+            // The thread may have ended meanwhile: then nobody needs to know.
+            let _ = inputs.send(ThreadInput::Finished(run, finished));
+        })
+    });
+    Upkeeping::new(replicator.replica().space(), wiring.upkeep.clone(), finished)
 }
 
 impl Without {

@@ -10,7 +10,7 @@
 //!             ◀───────────  greeting, AGREED
 //!   AGREED    ───────────▶
 //!      whoever has the lower id: YOU_ARE_IN to the other
-//!      later, either: ARE_YOU_ALIVE, answered by ALIVE
+//!      later, either: ARE_YOU_ALIVE, answered by ALIVE; THE_TIME_IS with 8 bytes
 //! ```
 
 use std::sync::Arc;
@@ -24,7 +24,7 @@ use warbler_store::id::{NodeId, OriginId};
 
 use super::peer::{Peer, Taken};
 use super::reason::{Code, Refusal};
-use super::{Shared, tls};
+use super::{Shared, clock, tls};
 
 /// The sender agrees to both greetings.
 pub(super) const AGREED: u8 = 1;
@@ -34,6 +34,9 @@ pub(super) const YOU_ARE_IN: u8 = 2;
 pub(super) const ARE_YOU_ALIVE: u8 = 3;
 /// A sign of life.
 pub(super) const ALIVE: u8 = 4;
+
+/// The sender's time follows.
+pub(super) const THE_TIME_IS: u8 = 5;
 
 /// How many bytes may wait for the control stream; there is rarely more than one.
 const WAITING_BYTES: usize = 4;
@@ -162,13 +165,24 @@ impl Shared {
 }
 
 impl Control {
-    /// Asks and answers for signs of life as long as the connection lives. Ends early only with the
+    /// Asks and answers for signs of life, and tells times, as long as the connection lives. Ends early only with the
     /// reason for which the connection has to be closed.
     pub(super) async fn run(self, peer: Arc<Peer>) -> Result<(), String> {
         let Self { origin, mut send, mut receive, replies, mut waiting } = self;
         let write = async {
-            while let Some(byte) = waiting.recv().await {
-                if send.write_all(&[byte]).await.is_err() {
+            let mut clock = tokio::time::interval(clock::INTERVAL);
+            clock.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                let sent = tokio::select! {
+                    byte = waiting.recv() => match byte {
+                        Some(byte) => send.write_all(&[byte]).await,
+                        None => break,
+                    },
+                    _ = clock.tick() => {
+                        send.write_all(&[&[THE_TIME_IS][..], &clock::now()].concat()).await
+                    }
+                };
+                if sent.is_err() {
                     break;
                 }
             }
@@ -180,6 +194,13 @@ impl Control {
                     // A full queue holds a sign of life already.
                     ARE_YOU_ALIVE => drop(replies.try_send(ALIVE)),
                     ALIVE => peer.note_alive(origin),
+                    THE_TIME_IS => {
+                        let mut time = [0; clock::BYTES];
+                        if receive.read_exact(&mut time).await.is_err() {
+                            break;
+                        }
+                        peer.note_time(origin, time);
+                    }
                     other => {
                         return Err(format!("the byte {other} is unknown on the control stream"));
                     }

@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use warbler_store::id::{NodeId, OriginId, SpaceId};
 use warbler_store::name::Name;
 
+use super::clock::{self, Reading};
 use super::lane::Lane;
 use super::reason::{Code, GAVE_WAY, Refusal, close, describe};
 use super::{PeerState, control};
@@ -60,6 +61,8 @@ struct Occupant {
     origin: OriginId,
     control: mpsc::Sender<u8>,
     began: Instant,
+    /// What its clock said last.
+    clock: Option<Reading>,
     /// Why we closed it, if we did.
     ended_by_us: Option<String>,
 }
@@ -182,6 +185,7 @@ impl Peer {
             origin,
             control,
             began: Instant::now(),
+            clock: None,
             ended_by_us: None,
         });
         seat.since = SystemTime::now();
@@ -226,6 +230,15 @@ impl Peer {
         if let Some(text) = seat.contest.take() {
             tracing::error!(peer = %self.name, id = %self.id, "two live runs of one node id: {text}");
             seat.alarm = Some((text, Instant::now()));
+        }
+    }
+
+    /// The occupant told its time.
+    pub(super) fn note_time(&self, origin: OriginId, time: [u8; clock::BYTES]) {
+        if let Some(occupant) = &mut self.seat().occupant
+            && occupant.origin == origin
+        {
+            occupant.clock = Some(Reading::of(time, occupant.connection.rtt()));
         }
     }
 
@@ -330,6 +343,7 @@ impl Peer {
             since: seat.since,
             remote: connection.map(quinn::Connection::remote_address),
             rtt: connection.map(quinn::Connection::rtt),
+            clock_ahead_millis: seat.occupant.as_ref().and_then(|it| it.clock?.ahead()),
             sent_bytes: traffic.sent,
             received_bytes: traffic.received,
             dropped_frames: self.lanes.values().map(Lane::dropped).sum(),

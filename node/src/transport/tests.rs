@@ -68,10 +68,33 @@ async fn the_node_that_decides_keeps_the_first_of_two_connections() {
     let reason = reason_of_close(&second).await;
     assert!(reason.contains("it gave way to another connection"), "{reason}");
     // The first one is asked whether it still lives, and goes on.
-    receive.read_exact(&mut byte).await.expect("a question");
-    assert_eq!(byte, [control::ARE_YOU_ALIVE]);
+    assert_eq!(next_beside_times(&mut receive).await, control::ARE_YOU_ALIVE);
     assert!(first.close_reason().is_none());
     assert!(node.state(world.id(1)).last_error.is_none(), "giving way is no failure");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn two_nodes_learn_how_each_others_clock_stands_to_their_own() {
+    let world = World::of(2);
+    let (left, _right) = world.start_pair().await;
+    left.until_peer(world.id(1), |state| {
+        state.clock_ahead_millis.is_some_and(|ahead| ahead.abs() < 5_000)
+    })
+    .await;
+
+    // A peer whose clock is an hour fast says so itself.
+    let world = World::of(2);
+    let mut node = world.start(0).await;
+    let connection = world.dial_by_hand(1, &node).await;
+    let (mut send, _receive) = world.greet_by_hand(1, 0, &connection).await;
+    node.expect_connected(world.id(1)).await;
+    let hour = 3_600_000;
+    let fast = (u64::from_be_bytes(clock::now()) + hour).to_be_bytes();
+    send.write_all(&[&[control::THE_TIME_IS][..], &fast].concat()).await.expect("sent");
+    node.until_peer(world.id(1), |state| {
+        state.clock_ahead_millis.is_some_and(|ahead| ahead > hour as i64 - 5_000)
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -179,7 +202,7 @@ async fn a_peer_with_other_protocol_versions_is_refused_with_both_lists() {
     send.write_all(&greeting.encode()).await.expect("sent");
 
     let expected = format!(
-        "no common protocol version: {} speaks [1], {} speaks [8, 9]",
+        "no common protocol version: {} speaks [2], {} speaks [8, 9]",
         world.id(0).short(),
         world.id(1).short()
     );
@@ -377,9 +400,7 @@ async fn a_second_run_is_an_alarm_only_once_the_first_has_shown_that_it_lives() 
     let _control = say(&world.greeting(1, 0), &second).await;
     let reason = reason_of_close(&second).await;
     assert!(reason.contains("is kept"), "{reason}");
-    let mut byte = [0];
-    receive.read_exact(&mut byte).await.expect("a question");
-    assert_eq!(byte, [control::ARE_YOU_ALIVE]);
+    assert_eq!(next_beside_times(&mut receive).await, control::ARE_YOU_ALIVE);
     assert_eq!(node.state(world.id(1)).alarm, None);
 
     send.write_all(&[control::ALIVE]).await.expect("sent");
@@ -479,4 +500,16 @@ async fn a_connection_that_was_greeted_in_the_name_of_an_ended_run_is_not_taken(
     let again = world.dial_by_hand(1, &node).await;
     let _control = world.greet_by_hand(1, 0, &again).await;
     node.expect_connected(world.id(1)).await;
+}
+
+/// The next byte on a control stream that is not a time.
+async fn next_beside_times(receive: &mut quinn::RecvStream) -> u8 {
+    loop {
+        let mut byte = [0];
+        receive.read_exact(&mut byte).await.expect("a byte");
+        if byte != [control::THE_TIME_IS] {
+            return byte[0];
+        }
+        receive.read_exact(&mut [0; clock::BYTES]).await.expect("a time");
+    }
 }

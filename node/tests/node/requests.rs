@@ -206,7 +206,7 @@ async fn bad_paths_and_queries_are_refused_as_problems() {
     ] {
         answer(client.get(europe.url(path))).await.refuses(status, kind);
     }
-    for path in ["/healthz", "/v1/status", "/v1/spaces/main/conversations/general"] {
+    for path in ["/healthz", "/v1/status", "/v1/spaces/main/conversations"] {
         let deleted = client.delete(europe.url(path)).send().await.expect("an answer");
         assert!(deleted.headers().contains_key("allow"), "{path}: {:?}", deleted.headers());
         answer(client.delete(europe.url(path))).await.refuses(405, "method-not-allowed");

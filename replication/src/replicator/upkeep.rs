@@ -108,7 +108,11 @@ impl Replicator {
             return;
         }
         match built {
-            Some(built) => drop(self.replica.install(built)),
+            Some(built) => {
+                if let Err(error) = self.replica.install(built) {
+                    return self.fail(error);
+                }
+            }
             None => self.replica.give_up_snapshot(document),
         }
         self.seal();

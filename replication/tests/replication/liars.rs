@@ -5,7 +5,7 @@ use warbler_replication::frame::{Frame, Held, Wanted};
 use warbler_replication::replicator::Alarm;
 use warbler_store::engine::{Batch, Engine, Table, View};
 use warbler_store::entry::{
-    Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start,
+    Carried, Entry, EntryKind, Parcel, chain_digest, chain_link, chain_mark, chain_start,
 };
 use warbler_store::id::{Digest, NodeId, OriginId};
 use warbler_store::record::Body;
@@ -28,7 +28,7 @@ fn made_up(origin: OriginId, region: &str, count: u64, body_bytes: usize) -> Vec
             digest = chain_digest(digest, &entry);
             let ballast =
                 (body_bytes > 0).then(|| Body { salt: [0; 8], bytes: vec![1; body_bytes] });
-            let bodies = ballast.into_iter().collect();
+            let bodies = ballast.into_iter().map(Carried::Body).collect();
             Parcel { origin, seq, entry, chain: chain_mark(digest), bodies }
         })
         .collect()
@@ -80,7 +80,7 @@ fn a_refused_entry_ends_the_session_and_raises_an_alarm() {
     let cases: Vec<(Vec<Parcel>, &str)> = vec![
         (made_up(STRANGER, "mars", 1, 0), "its node or region is not in the space"),
         (made_up(STRANGER, "oslo", 1, 0), "its node or region is not in the space"),
-        (made_up(STRANGER, "tokyo", 1, 5), "an entry without posts came with bodies"),
+        (made_up(STRANGER, "tokyo", 1, 5), "an entry without records came with bodies"),
         (vec![Parcel { chain: [0; 8], ..good[0].clone() }], "do not have the chain digest"),
         (vec![Parcel { entry: vec![9], ..good[0].clone() }], "entry version: 9 is unknown"),
     ];
@@ -213,7 +213,11 @@ fn a_divergence_at_an_equal_vector_raises_an_alarm() {
     let disk = world.at("tokyo").disk.clone();
     let row = tables::get::<SpaceRow>(&disk, &space()).expect("reads").expect("is there");
     let mut sum = row.sum;
-    sum.add(&warbler_store::digest::RowHasher::of(space()).row(b"a row", b"that nobody wrote"));
+    sum.add(&warbler_store::digest::RowHasher::of(space()).row(
+        Table::Index,
+        b"a row",
+        b"that nobody wrote",
+    ));
     let mut batch = Batch::default();
     tables::put(&mut batch, &space(), &SpaceRow { sum, ..row.clone() });
     disk.persist(&batch).expect("persists");

@@ -2,8 +2,9 @@
 
 use proptest::prelude::*;
 use warbler_replication::frame::{Frame, Held, MAX_FRAME_BYTES, Wanted};
-use warbler_store::entry::Parcel;
-use warbler_store::id::{Digest, OriginId};
+use warbler_store::entry::{Carried, Parcel};
+use warbler_store::erasure::Erasure;
+use warbler_store::id::{ConversationId, Digest, Identity, OriginId};
 use warbler_store::record::Body;
 
 const ORIGIN: OriginId = OriginId([0x52; 16]);
@@ -28,8 +29,9 @@ fn every_frame_has_the_bytes_that_the_protocol_says() {
     );
     has(&Frame::Vector { whole: false, held }, &["0100", "01", &origin, "ac02", &chain]);
     let (vector, space) = (Digest([0x54; 32]), Digest([0x55; 32]));
-    let heartbeat = Frame::Heartbeat { vector, projection: 1, space };
-    has(&heartbeat, &["02", &"54".repeat(32), "01", &"55".repeat(32)]);
+    let aside = Digest([0x58; 32]);
+    let heartbeat = Frame::Heartbeat { vector, aside, projection: 2, space };
+    has(&heartbeat, &["02", &"54".repeat(32), &"58".repeat(32), "02", &"55".repeat(32)]);
     has(&Frame::AskVector, &["03"]);
     let wanted = vec![Wanted { origin: ORIGIN, after: 300, until: 301 }];
     let pull = Frame::Pull { request: 7, budget: 1 << 20, wanted };
@@ -46,7 +48,10 @@ fn entries_travel_in_runs() {
         chain: [0x53; 8],
         bodies: words
             .iter()
-            .map(|words| Body { salt: [0x56; 8], bytes: words.as_bytes().to_vec() })
+            .map(|words| {
+                let body = Body { salt: [0x56; 8], bytes: words.as_bytes().to_vec() };
+                Carried::Body(body)
+            })
             .collect(),
     };
     let other = OriginId([0x57; 16]);
@@ -67,10 +72,10 @@ fn entries_travel_in_runs() {
             entry,
             &chain,
             "02",
-            &salt,
             "026869",
             &salt,
             "0178",
+            &salt,
             &"57".repeat(16),
             "ac02",
             "01",
@@ -78,6 +83,24 @@ fn entries_travel_in_runs() {
             &chain,
             "00",
         ],
+    );
+}
+
+/// No body is empty, so an empty run says that a row which covers it comes in its place.
+#[test]
+fn a_body_that_was_erased_travels_as_the_row_that_covers_it() {
+    let (conversation, identity) = (ConversationId([0x59; 16]), Identity([0x5a; 16]));
+    let carried = vec![
+        Carried::Erased(Erasure::Message { conversation, identity }),
+        Carried::Body(Body { salt: [0x56; 8], bytes: b"x".to_vec() }),
+    ];
+    let parcel =
+        Parcel { origin: ORIGIN, seq: 7, entry: vec![0xaa], chain: [0x53; 8], bodies: carried };
+    let (origin, chain, salt) = ("52".repeat(16), "53".repeat(8), "56".repeat(8));
+    let row = ["01", &"59".repeat(16), &"5a".repeat(16)].concat();
+    has(
+        &Frame::Entries(vec![parcel]),
+        &["04", "01", &origin, "07", "01", "01aa", &chain, "02", "00", &row, "0178", &salt],
     );
 }
 

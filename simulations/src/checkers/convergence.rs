@@ -23,15 +23,16 @@ pub(crate) type Timelines = Vec<Vec<Message>>;
 /// See the module's comment.
 #[derive(Default)]
 pub(crate) struct Convergence {
-    /// The digest of the space at each vector that any node ever held, and who held it first.
-    seen: BTreeMap<Digest, (Digest, usize)>,
+    /// The digest of the space at each vector, and erasures and quarantine beside it, that any
+    /// node ever held, and who held it first.
+    seen: BTreeMap<(Digest, Digest), (Digest, usize)>,
 }
 
 impl Convergence {
     /// `node` holds this durably.
     pub(crate) fn durable(&mut self, node: usize, point: &Point) -> Result<(), Broken> {
-        let vector = point.vector.digest();
-        let (first, holder) = *self.seen.entry(vector).or_insert((point.digest, node));
+        let state = (point.vector.digest(), point.aside());
+        let (first, holder) = *self.seen.entry(state).or_insert((point.digest, node));
         if first == point.digest {
             return Ok(());
         }
@@ -82,7 +83,8 @@ mod tests {
 
     fn point(seq: u64, digest: u8) -> Point {
         let vector = [(OriginId([1; 16]), seq)].into_iter().collect();
-        Point { vector, digest: Digest([digest; 32]) }
+        let (erasures, quarantine) = (Digest([0; 32]), Digest([0; 32]));
+        Point { vector, digest: Digest([digest; 32]), erasures, quarantine }
     }
 
     #[test]

@@ -5,10 +5,11 @@
 
 use warbler_store::entry::Parcel;
 use warbler_store::id::{MessageId, Millis};
-use warbler_store::reader::Reader;
+use warbler_store::reader::{ReadError, Reader};
 use warbler_store::vector::VersionVector;
 
-use super::{Broken, Ledger, Promise};
+use super::rows::Rows;
+use super::{Broken, Erasures, Promise, Truth};
 
 /// An answer that said a post is kept.
 #[derive(Debug, Clone)]
@@ -42,7 +43,8 @@ impl Durability {
     pub(crate) fn acknowledged(
         &mut self,
         readers: &[Reader],
-        ledger: &Ledger,
+        truth: Truth<'_>,
+        erasures: &Erasures,
         answer: Acknowledgement,
     ) -> Result<(), Broken> {
         let Acknowledgement { node, id, asked, took, patience, .. } = answer;
@@ -57,7 +59,7 @@ impl Durability {
             ));
         }
         for holder in &answer.holders {
-            expect(&readers[*holder], ledger, &answer).or_else(|how| {
+            expect(&readers[*holder], truth, erasures.rows(*holder), &answer).or_else(|how| {
                 broken(format!("node {node} said that node {holder} holds {id}: {how}"))
             })?;
         }
@@ -94,20 +96,26 @@ impl Durability {
         &self,
         node: usize,
         reader: &Reader,
-        ledger: &Ledger,
+        truth: Truth<'_>,
+        rows: &Rows,
     ) -> Result<(), Broken> {
         for answer in self.acknowledged.iter().filter(|answer| answer.holders.contains(&node)) {
-            expect(reader, ledger, answer)
+            expect(reader, truth, rows, answer)
                 .or_else(|how| broken(format!("after its return, node {node}: {how}")))?;
         }
         Ok(())
     }
 
     /// All nodes have converged: everything that was ever acknowledged must be everywhere.
-    pub(crate) fn at_the_end(&self, readers: &[Reader], ledger: &Ledger) -> Result<(), Broken> {
+    pub(crate) fn at_the_end(
+        &self,
+        readers: &[Reader],
+        truth: Truth<'_>,
+        erasures: &Erasures,
+    ) -> Result<(), Broken> {
         for (node, reader) in readers.iter().enumerate() {
             for answer in &self.acknowledged {
-                expect(reader, ledger, answer)
+                expect(reader, truth, erasures.rows(node), answer)
                     .or_else(|how| broken(format!("at the end, node {node}: {how}")))?;
             }
         }
@@ -119,13 +127,33 @@ fn broken<T>(how: String) -> Result<T, Broken> {
     Err(Broken::new(Promise::Durability, how))
 }
 
-/// The acknowledged post must be readable, by the id that was answered, word for word.
-fn expect(reader: &Reader, ledger: &Ledger, answer: &Acknowledgement) -> Result<(), String> {
+/// The acknowledged post must be readable, by the id that was answered, word for word; unless
+/// its conversation was erased, or it has expired.
+fn expect(
+    reader: &Reader,
+    truth: Truth<'_>,
+    rows: &Rows,
+    answer: &Acknowledgement,
+) -> Result<(), String> {
+    let Truth { ledger, archive } = truth;
     let post = ledger.post(answer.post);
     let id = answer.id;
-    match reader.message(ledger.name(post.conversation), id) {
-        Ok(Some(message)) => ledger.compare(answer.post, &message),
-        Ok(None) => Err(format!("the acknowledged message {id} is not there")),
+    let found = reader.message(ledger.name(post.conversation), id);
+    if let Ok(Some(message)) = &found {
+        return ledger.compare(answer.post, message);
+    }
+    let ids = ledger.incarnations(post.conversation).iter();
+    let mut places = ids.zip(ledger.identities(answer.post));
+    let excused = places.any(|(conversation, identity)| {
+        identity.tail() == id.tail()
+            && (rows.retires(*conversation)
+                || archive
+                    .front(*conversation, identity)
+                    .is_some_and(|front| rows.expires(*conversation, front)))
+    });
+    match found {
+        Ok(_) | Err(ReadError::UnknownConversation(_)) if excused => Ok(()),
+        Ok(_) => Err(format!("the acknowledged message {id} is not there")),
         Err(error) => Err(format!("the acknowledged message {id} cannot be read: {error}")),
     }
 }

@@ -10,7 +10,7 @@ use warbler_store::name::Name;
 use warbler_store::record::Message;
 use warbler_store::replica::Placing;
 
-use super::{Broken, PostSet, Promise};
+use super::{Broken, Promise};
 
 /// A post, as its author means it.
 #[derive(Debug, Clone)]
@@ -22,32 +22,41 @@ pub(crate) struct Post {
     pub(crate) body: Vec<u8>,
     /// The post it answers, and the id under which the author has read that.
     pub(crate) answers: Option<(usize, MessageId)>,
+    /// Whether it belongs to the thread of the post that it answers.
+    pub(crate) threaded: bool,
     pub(crate) placing: Placing,
-    pub(crate) identity: Identity,
     /// How often it was sent to a node.
     pub(crate) attempts: u32,
+    /// The words that people asked for in the place of its own.
+    pub(crate) edits: Vec<Vec<u8>>,
 }
+
+/// How often a name can come to mean another conversation in a run that anybody waits for.
+const INCARNATIONS: u32 = 64;
 
 /// See the module's comment.
 pub(crate) struct Ledger {
-    conversations: Vec<(Name, ConversationId)>,
+    /// The names, with the conversations that each may come to mean.
+    conversations: Vec<(Name, Vec<ConversationId>)>,
+    /// Whether somebody asked for the erasure of a conversation of the name, or closed it.
+    upset: Vec<bool>,
     posts: Vec<Post>,
     by_tail: BTreeMap<[u8; 8], usize>,
-    by_conversation: Vec<PostSet>,
 }
 
 impl Ledger {
     pub(crate) fn new(space: SpaceId, conversations: usize) -> Self {
         let named = |number| {
             let name: Name = format!("conversation-{number}").parse().expect("a name");
-            let id = ConversationId::of(space, &name, 0);
-            (name, id)
+            let ids = (0..INCARNATIONS).map(|number| ConversationId::of(space, &name, number));
+            let ids = ids.collect();
+            (name, ids)
         };
         Self {
             conversations: (0..conversations).map(named).collect(),
+            upset: vec![false; conversations],
             posts: Vec::new(),
             by_tail: BTreeMap::new(),
-            by_conversation: vec![PostSet::default(); conversations],
         }
     }
 
@@ -61,18 +70,40 @@ impl Ledger {
         self.conversations.iter().map(|(name, _)| name)
     }
 
-    /// The identity of what `author` posts under `key`.
-    pub(crate) fn identity(&self, conversation: usize, author: &Name, key: &[u8]) -> Identity {
-        Identity::of(self.conversations[conversation].1, author, key)
+    /// The conversations that a name may come to mean.
+    pub(crate) fn incarnations(&self, conversation: usize) -> &[ConversationId] {
+        &self.conversations[conversation].1
+    }
+
+    /// What identities the post at `place` may have: one in each conversation of its name.
+    pub(crate) fn identities(&self, place: usize) -> impl Iterator<Item = Identity> {
+        let Post { conversation, author, key, .. } = &self.posts[place];
+        let ids = self.conversations[*conversation].1.iter();
+        ids.map(|id| Identity::of(*id, author, key))
     }
 
     /// Enters a post. Returns its place.
     pub(crate) fn enter(&mut self, post: Post) -> usize {
         let place = self.posts.len();
-        self.by_tail.insert(post.identity.tail(), place);
-        self.by_conversation[post.conversation].insert(place);
         self.posts.push(post);
+        let tails: Vec<[u8; 8]> = self.identities(place).map(|identity| identity.tail()).collect();
+        self.by_tail.extend(tails.into_iter().map(|tail| (tail, place)));
         place
+    }
+
+    /// Somebody asks for other words in the place of a post's.
+    pub(crate) fn edited(&mut self, place: usize, words: Vec<u8>) {
+        self.posts[place].edits.push(words);
+    }
+
+    /// Somebody asks for the erasure of a conversation, or for its closing.
+    pub(crate) fn upset(&mut self, conversation: usize) {
+        self.upset[conversation] = true;
+    }
+
+    /// Whether a node has reason to say that a conversation is not there, or closed.
+    pub(crate) fn is_upset(&self, conversation: usize) -> bool {
+        self.upset[conversation]
     }
 
     /// A post is sent to a node, again perhaps.
@@ -83,18 +114,14 @@ impl Ledger {
     /// Another key under which the same post was sent: a mutant's doing.
     pub(crate) fn forge(&mut self, place: usize, key: &[u8]) {
         let Post { conversation, author, .. } = &self.posts[place];
-        let identity = self.identity(*conversation, author, key);
-        self.by_tail.insert(identity.tail(), place);
+        let ids = &self.conversations[*conversation].1;
+        let tails = ids.iter().map(|id| Identity::of(*id, author, key).tail());
+        self.by_tail.extend(tails.map(|tail| (tail, place)));
     }
 
     /// The post at a place.
     pub(crate) fn post(&self, place: usize) -> &Post {
         &self.posts[place]
-    }
-
-    /// The posts of a conversation.
-    pub(crate) fn posts_of(&self, conversation: usize) -> &PostSet {
-        &self.by_conversation[conversation]
     }
 
     /// The post that an id belongs to.
@@ -109,17 +136,31 @@ impl Ledger {
     pub(crate) fn compare(&self, place: usize, message: &Message) -> Result<(), String> {
         let post = self.post(place);
         let id = message.id;
-        if message.body != post.body {
+        let is_theirs = match &message.state.revision {
+            _ if !message.state.is_visible() => message.body.is_empty(),
+            Some(_) => post.edits.contains(&message.body),
+            None => message.body == post.body,
+        };
+        if !is_theirs {
             return Err(format!("message {id} has not the words of its author"));
         }
-        if message.header.author != post.author || message.identity != post.identity {
-            return Err(format!("message {id} has another author or identity"));
-        }
-        if message.conversation != self.conversations[post.conversation].1 {
+        let ids = &self.conversations[post.conversation].1;
+        if !ids.contains(&message.conversation) {
             return Err(format!("message {id} stands in another conversation"));
         }
-        let answers = post.answers.map(|(answered, _)| self.post(answered).identity);
-        if message.header.reply_to != answers {
+        let known = self.by_tail.get(&message.identity.tail()) == Some(&place);
+        if message.header.author != post.author || !known {
+            return Err(format!("message {id} has another author or identity"));
+        }
+        let answered = |identity: Identity| {
+            let answers = post.answers.map(|(answered, _)| answered);
+            answers.is_some_and(|post| self.by_tail.get(&identity.tail()) == Some(&post))
+        };
+        let (reply_to, thread) = (message.header.reply_to, message.header.thread);
+        let fits = |given: Option<Identity>, due: bool| {
+            given.is_some() == due && given.is_none_or(answered)
+        };
+        if !fits(reply_to, post.answers.is_some()) || !fits(thread, post.threaded) {
             return Err(format!("message {id} answers another message"));
         }
         match post.placing {

@@ -70,7 +70,8 @@ mod tests {
     use warbler_store::id::Digest;
 
     fn heartbeat() -> Frame {
-        Frame::Heartbeat { vector: Digest([0; 32]), projection: 1, space: Digest([0; 32]) }
+        let zero = Digest([0; 32]);
+        Frame::Heartbeat { vector: zero, aside: zero, projection: 1, space: zero }
     }
 
     #[test]

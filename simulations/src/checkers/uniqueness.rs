@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warbler_store::entry::Parcel;
-use warbler_store::id::{Digest, OriginId};
+use warbler_store::id::{ConversationId, Digest, Identity, OriginId};
 use warbler_store::record::Message;
 
 use super::{Broken, Ledger, Promise};
@@ -15,6 +15,8 @@ use super::{Broken, Ledger, Promise};
 #[derive(Default)]
 pub(crate) struct Uniqueness {
     written: BTreeMap<(OriginId, u64), Digest>,
+    /// The messages that each node has shown as new.
+    announced: BTreeSet<(usize, ConversationId, Identity)>,
 }
 
 impl Uniqueness {
@@ -39,6 +41,19 @@ impl Uniqueness {
             }
         }
         Ok(())
+    }
+
+    /// `node` shows a message as new.
+    pub(crate) fn announced(&mut self, node: usize, message: &Message) -> Result<(), Broken> {
+        match self.announced.insert((node, message.conversation, message.identity)) {
+            true => Ok(()),
+            false => broken(format!("node {node} shows {} as new a second time", message.id)),
+        }
+    }
+
+    /// The disk of `node` was lost: it will hear of everything again.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.announced.retain(|(at, ..)| *at != node);
     }
 
     /// Messages of one conversation that are shown together: in order, each once.

@@ -8,16 +8,19 @@ use std::sync::Arc;
 use warbler_replication::replicator::Output;
 use warbler_store::engine::{Batch, Engine, Table};
 use warbler_store::id::Millis;
+use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
 use warbler_store::replica::{Applied, Sealed};
 
 use super::{Step, World};
 use crate::agenda::{Event, RunNumber};
-use crate::checkers::{Broken, Promise};
+use crate::checkers::{Broken, Checkers, Promise, Rows, Truth};
 use crate::mutant::Mutant;
 
 /// After so many wakes at one moment a replicator runs in a circle.
 const MOST_SPINS: u32 = 8;
+/// So often all that a node shows is compared when it has written a batch, per mille.
+const LOOK_PER_MILLE: u64 = 15;
 
 impl World<'_> {
     /// Call after every input: drains the outputs and sees that the batch is ended soon.
@@ -95,7 +98,7 @@ impl World<'_> {
     }
 
     fn hand_to_disk(&mut self, at: usize, sealed: Arc<Sealed>) -> Step {
-        self.checkers.uniqueness.written(at, &sealed.own)?;
+        self.note_written(at, &sealed)?;
         let (run, ticket) = (self.nodes[at].run, sealed.ticket);
         let Some(process) = &mut self.nodes[at].process else { return Ok(()) };
         if process.flushing.replace(sealed).is_some() {
@@ -108,6 +111,23 @@ impl World<'_> {
             self.agenda.enter(self.now, Event::Written { node: at, run, ticket });
         }
         self.agenda.enter(done, Event::Flushed { node: at, run });
+        Ok(())
+    }
+
+    /// What checkers take note of when a batch goes to the disk.
+    fn note_written(&mut self, at: usize, sealed: &Sealed) -> Step {
+        let checkers = &mut self.checkers;
+        checkers.uniqueness.written(at, &sealed.own)?;
+        for parcel in &sealed.own {
+            let written = checkers.archive.enter(parcel).map_err(|error| {
+                let how = format!("node {at} writes an entry that cannot be read: {error}");
+                Broken::new(Promise::Soundness, how)
+            })?;
+            self.story.erasures += written.erasures.len() as u64;
+            checkers.erasures.written(written);
+        }
+        let places = sealed.own.iter().map(|parcel| (parcel.origin, parcel.seq));
+        checkers.causality.written(at, places);
         Ok(())
     }
 
@@ -150,9 +170,48 @@ impl World<'_> {
         }
         if kept {
             self.story.batches += 1;
-            self.checkers.causality.durable(at, sealed, &self.checkers.ledger)?;
+            self.note_durable(at, sealed)?;
         }
         Ok(written)
+    }
+
+    /// What checkers take note of when a batch is on the disk.
+    fn note_durable(&mut self, at: usize, sealed: &Sealed) -> Step {
+        if sealed.batch.table(Table::Erasures).next().is_some() {
+            self.note_erasures(at)?;
+            self.checkers.erasures.search(at, &self.nodes[at].engine, false)?;
+        }
+        let Checkers { models, archive, ledger, causality, uniqueness, .. } = &mut self.checkers;
+        for applied in sealed.applied.iter() {
+            if let Some(written) = archive.get(applied.origin, applied.seq) {
+                models[at].take(written);
+            }
+            applied.messages.iter().try_for_each(|message| uniqueness.announced(at, message))?;
+        }
+        causality.durable(at, sealed, Truth { ledger, archive })?;
+        if self.dice.upkeep.chance(LOOK_PER_MILLE) {
+            self.look_at(at)?;
+        }
+        Ok(())
+    }
+
+    /// Reads what a node is to forget from its disk.
+    pub(super) fn note_erasures(&mut self, at: usize) -> Step {
+        let rows = Rows::read(&self.nodes[at].engine, self.space_id).map_err(|error| {
+            let how = format!("the erasure table of node {at} cannot be read: {error}");
+            Broken::new(Promise::Soundness, how)
+        })?;
+        self.checkers.erasures.told(at, rows)
+    }
+
+    /// Compares all that a node shows with what it must show, and searches its disk.
+    pub(super) fn look_at(&mut self, at: usize) -> Step {
+        self.story.looks += 1;
+        let checkers = &self.checkers;
+        let names: Vec<Name> = checkers.ledger.names().cloned().collect();
+        let rows = checkers.erasures.rows(at);
+        checkers.models[at].compare(at, &self.nodes[at].reader, &names, rows)?;
+        checkers.erasures.search(at, &self.nodes[at].engine, false)
     }
 
     /// What a mutant's disk makes of a batch.
@@ -211,7 +270,11 @@ impl World<'_> {
             return Ok(());
         }
         self.tell(at, || describe(sealed));
-        self.checkers.causality.published(at, &applied, &self.checkers.ledger)
+        let Checkers { ledger, archive, erasures, causality, .. } = &mut self.checkers;
+        for message in applied.iter().flat_map(|applied| &applied.messages) {
+            erasures.shown(at, &message.body, "tells followers")?;
+        }
+        causality.published(at, &applied, Truth { ledger, archive }, erasures.rows(at))
     }
 }
 

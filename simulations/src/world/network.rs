@@ -68,6 +68,7 @@ impl World<'_> {
                 if let Frame::Entries(parcels) = &frame {
                     self.checkers.uniqueness.sent(from, parcels)?;
                     self.checkers.durability.pushed(from, parcels)?;
+                    self.checkers.erasures.sent(from, parcels)?;
                 }
                 Inspected { from, bytes: bytes.to_vec(), frame }
             }

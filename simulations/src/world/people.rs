@@ -6,15 +6,17 @@
 use warbler_replication::replicator::{Command, CommandId, Durability, Outcome, Reached};
 use warbler_store::id::{MessageId, Millis};
 use warbler_store::name::Name;
-use warbler_store::reader::{Range, ReadError};
+use warbler_store::reader::{FollowError, Range, ReadError};
 use warbler_store::record::ContentType;
 use warbler_store::replica::{CommandError, NewMessage, Placing, Posted};
 use warbler_store::vector::VersionVector;
 
+use super::deeds::command_of;
 use super::{Step, World};
 use crate::agenda::{Event, Micros};
-use crate::checkers::{Acknowledgement, Broken, Floor, Post, Promise};
-use crate::clients::{MOST_ATTEMPTS, Whim, Wish, pace};
+use crate::checkers::{Acknowledgement, Broken, Checkers, Floor, Post, Promise, Truth};
+use crate::clients::{MOST_ATTEMPTS, Want, Whim, Wish, pace};
+use crate::faults::Faults;
 use crate::mutant::Mutant;
 use crate::node::EPOCH_MILLIS;
 
@@ -24,10 +26,10 @@ const PAGE: usize = 20;
 /// A command that was sent and is not answered.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
-    client: usize,
-    node: usize,
-    post: Option<usize>,
-    conversation: usize,
+    pub(super) client: usize,
+    pub(super) node: usize,
+    pub(super) want: Want,
+    pub(super) conversation: usize,
     regions: usize,
     /// How long the node may wait for other regions, in milliseconds.
     patience: Millis,
@@ -58,7 +60,8 @@ impl World<'_> {
             self.act_later(client);
             return Ok(());
         }
-        match self.clients[client].whim(&mut self.dice.clients) {
+        let Faults { deeds, forgets, .. } = self.faults;
+        match self.clients[client].whim(&mut self.dice.clients, deeds, forgets) {
             Whim::Say => {
                 let conversation = self.dice.clients.index(self.faults.conversations);
                 self.say(client, conversation, None, Placing::Now);
@@ -82,6 +85,9 @@ impl World<'_> {
                 self.resume(client)?;
                 self.act_later(client);
             }
+            Whim::Do => self.do_something(client),
+            Whim::Set => self.set_something(client),
+            Whim::Forget => self.forget_something(client),
         }
         Ok(())
     }
@@ -114,30 +120,38 @@ impl World<'_> {
         let at = self.clients[client].at;
         let name = self.checkers.ledger.name(conversation);
         let is_known = self.nodes[at].reader.conversation(name).is_ok();
-        let post = is_known.then(|| {
+        let want = if is_known {
             let body = self.clients[client].words(&mut self.dice.clients, self.faults.long_bodies);
             let author = self.clients[client].name.clone();
             let key = format!("{author}/{}", self.clients[client].said).into_bytes();
-            let identity = self.checkers.ledger.identity(conversation, &author, &key);
             self.story.posts += 1;
-            self.checkers.ledger.enter(Post {
+            let threaded = answers.is_some() && self.dice.clients.chance(300);
+            Want::Post(self.checkers.ledger.enter(Post {
                 conversation,
                 author,
                 key,
                 body,
                 answers,
+                threaded,
                 placing,
-                identity,
                 attempts: 0,
-            })
-        });
+                edits: Vec::new(),
+            }))
+        } else {
+            Want::Create
+        };
+        self.wish(client, conversation, want);
+    }
+
+    /// Wishes for something, and asks for it.
+    pub(super) fn wish(&mut self, client: usize, conversation: usize, want: Want) {
         let regions = match self.dice.clients.below(100) {
             0..75 => 1,
             75..95 => 2,
             _ => self.plan.nodes,
         };
         let command = CommandId(0);
-        let wish = Wish { post, conversation, regions, attempts: 0, command };
+        let wish = Wish { want, conversation, regions, attempts: 0, command };
         self.clients[client].wish = Some(wish);
         self.ask(client);
     }
@@ -153,11 +167,13 @@ impl World<'_> {
         let Some(wish) = &mut self.clients[client].wish else { return };
         wish.attempts += 1;
         wish.command = id;
-        wish.post.into_iter().for_each(|post| self.checkers.ledger.attempted(post));
+        if let Want::Post(post) = wish.want {
+            self.checkers.ledger.attempted(post);
+        }
         let asked = Asked {
             client,
             node,
-            post: wish.post,
+            want: wish.want.clone(),
             conversation: wish.conversation,
             regions: wish.regions,
             patience,
@@ -181,17 +197,20 @@ impl World<'_> {
         }
         let Some(mut asked) = self.asked.remove(&id) else { return Ok(()) };
         let name = self.checkers.ledger.name(asked.conversation).clone();
-        let command = match asked.post {
-            None => {
+        let durability = Durability { regions: asked.regions, wait: asked.patience };
+        let command = match &asked.want {
+            Want::Create => {
                 asked.must_accept = true;
                 Command::Create { name }
             }
-            Some(place) => {
-                let post = self.checkers.ledger.post(place);
+            Want::Post(place) => {
+                let (place, attempt) = (*place, asked.attempt);
+                let post = self.checkers.ledger.post(place).clone();
                 let knows = |(answered, _): (usize, MessageId)| {
                     self.checkers.causality.readable(at).contains(answered)
                 };
                 asked.must_accept = self.nodes[at].reader.conversation(&name).is_ok()
+                    && !self.checkers.ledger.is_upset(asked.conversation)
                     && post.answers.is_none_or(knows);
                 let message = NewMessage {
                     conversation: name,
@@ -199,14 +218,17 @@ impl World<'_> {
                     body: post.body.clone(),
                     content_type: ContentType::default(),
                     reply_to: post.answers.map(|(_, id)| id),
-                    thread: None,
+                    thread: post.answers.filter(|_| post.threaded).map(|(_, id)| id),
                     placing: post.placing,
-                    key: Some(self.key_of(place, asked.attempt)),
+                    key: Some(self.key_of(place, attempt)),
                 };
                 let origin = self.nodes[at].origin;
                 asked.floor = self.checkers.causality.accepted(at, origin, place);
-                let durability = Durability { regions: asked.regions, wait: asked.patience };
                 Command::Post { message, durability }
+            }
+            Want::Do(deed) => {
+                let user = self.clients[asked.client].name.clone();
+                command_of(deed, user, name, durability)
             }
         };
         asked.taken = self.now;
@@ -250,14 +272,21 @@ impl World<'_> {
                 self.content(&asked, id, &vector, Some(posted.id));
                 Ok(())
             }
-            Outcome::Operated { .. } => {
-                unsound(format!("node {at} answers command {} with an operation", id.0))
+            Outcome::Operated { operated, reached, vector } => {
+                self.take_done(&asked, operated, &reached)?;
+                self.content(&asked, id, &vector, None);
+                Ok(())
             }
             Outcome::Refused(error) => {
                 self.tell(at, || format!("command {} is refused: {error}", id.0));
+                let does = matches!(asked.want, Want::Do(_));
                 let has_cause = match &error {
                     CommandError::UnknownConversation(_) | CommandError::UnknownMessage(_) => {
                         !asked.must_accept
+                    }
+                    CommandError::Gone(_) => does && self.faults.forgets + self.faults.deeds > 0,
+                    CommandError::Forbidden { .. } => {
+                        does || self.checkers.ledger.is_upset(asked.conversation)
                     }
                     CommandError::EmptyBody
                     | CommandError::BodyTooLarge(_)
@@ -265,8 +294,6 @@ impl World<'_> {
                     | CommandError::KeyReused(_)
                     | CommandError::TailTaken
                     | CommandError::FutureTime
-                    | CommandError::Gone(_)
-                    | CommandError::Forbidden { .. }
                     | CommandError::EmojiTooLong(_)
                     | CommandError::TooManyEmojis(_)
                     | CommandError::Replica(_) => false,
@@ -281,7 +308,7 @@ impl World<'_> {
     }
 
     fn take_acknowledgement(&mut self, asked: &Asked, posted: Posted, reached: &Reached) -> Step {
-        let Some(post) = asked.post else {
+        let Want::Post(post) = asked.want else {
             let how = "a conversation was asked for, and a post answered".to_owned();
             return Err(Broken::new(Promise::Soundness, how));
         };
@@ -292,17 +319,19 @@ impl World<'_> {
             let again = if posted.retried { ", a retry" } else { "" };
             format!("acknowledges {id} in {} regions{again}", reached.regions.len())
         });
-        let place = |region: &Name| self.nodes.iter().position(|node| node.region == *region);
+        let holders = self.places_of(&reached.regions);
         let answer = Acknowledgement {
             node: at,
             post,
             id,
             asked: asked.regions.min(self.plan.nodes),
-            holders: reached.regions.iter().filter_map(place).collect(),
+            holders,
             took: self.now / 1_000 - asked.taken / 1_000,
             patience: asked.patience,
         };
-        self.checkers.durability.acknowledged(&self.readers(), &self.checkers.ledger, answer)?;
+        let readers = self.readers();
+        let Checkers { ledger, archive, erasures, durability, .. } = &mut self.checkers;
+        durability.acknowledged(&readers, Truth { ledger, archive }, erasures, answer)?;
         if posted.retried && self.checkers.ledger.post(post).attempts == 1 {
             let how = format!("node {at} takes the only attempt at {id} for a retry");
             return Err(Broken::new(Promise::Soundness, how));
@@ -311,6 +340,12 @@ impl World<'_> {
             Placing::Now if !posted.retried => self.checkers.causality.answered(id, asked.floor),
             Placing::Now | Placing::At(_) => Ok(()),
         }
+    }
+
+    /// The nodes of some regions.
+    pub(super) fn places_of(&self, regions: &[Name]) -> Vec<usize> {
+        let place = |region: &Name| self.nodes.iter().position(|node| node.region == *region);
+        regions.iter().filter_map(place).collect()
     }
 
     /// The client is told that its wish came true, if it still waits for that.
@@ -327,8 +362,8 @@ impl World<'_> {
         }
         client.token.merge(vector);
         client.covered.merge(self.checkers.causality.followed(asked.node));
-        if let (Some(post), Some(id)) = (asked.post, id) {
-            client.remember(asked.conversation, post, id);
+        if let (Want::Post(post), Some(id)) = (&asked.want, id) {
+            client.remember(asked.conversation, *post, id);
         }
         self.be_done(asked.client, command);
     }
@@ -365,22 +400,21 @@ impl World<'_> {
         let at = self.clients[client].at;
         let conversation = self.dice.clients.index(self.faults.conversations);
         let name = self.checkers.ledger.name(conversation).clone();
-        let posts = self.checkers.ledger.posts_of(conversation);
-        let readable = self.checkers.causality.readable(at);
-        let expected = posts.shared_with(readable);
+        let Checkers { causality, erasures, ledger, uniqueness, models, .. } = &self.checkers;
+        let readable = causality.readable(at);
         let broken = |how: String| Err(Broken::new(Promise::Causality, how));
         let mut range = Range::Last;
-        let mut read = 0;
         for _ in 0..self.dice.clients.between(1, 4) {
             let page = match self.nodes[at].reader.page(&name, range, PAGE) {
                 Ok(page) => page,
-                Err(ReadError::UnknownConversation(_)) if expected == 0 => return Ok(()),
+                Err(ReadError::UnknownConversation(_)) => break,
                 Err(error) => return broken(format!("node {at} cannot read `{name}`: {error}")),
             };
             self.story.pages += 1;
-            self.checkers.uniqueness.shown(at, &page.messages, &self.checkers.ledger)?;
+            uniqueness.shown(at, &page.messages, ledger)?;
             for message in &page.messages {
-                let post = self.checkers.ledger.place_of(message.id)?;
+                let post = ledger.place_of(message.id)?;
+                erasures.shown(at, &message.body, "shows")?;
                 if !readable.contains(post) {
                     return broken(format!(
                         "node {at} shows {}, which came in no batch",
@@ -389,23 +423,17 @@ impl World<'_> {
                 }
                 self.clients[client].remember(conversation, post, message.id);
             }
-            read += page.messages.len() as u64;
             if page.vector.covers(&self.clients[client].token) {
-                self.checkers.causality.honours(at, &self.clients[client].covered)?;
+                causality.honours(at, &self.clients[client].covered)?;
             }
             self.clients[client].token.merge(&page.vector);
             self.clients[client].covered.merge(readable);
-            let Some(first) = page.messages.first().filter(|_| page.older) else {
-                if read == expected {
-                    return Ok(());
-                }
-                return broken(format!(
-                    "node {at} shows {read} of {expected} messages of `{name}`"
-                ));
-            };
+            let Some(first) = page.messages.first().filter(|_| page.older) else { break };
             range = Range::Before(first.id);
         }
-        Ok(())
+        let names = [name];
+        models[at].compare(at, &self.nodes[at].reader, &names, erasures.rows(at))?;
+        self.read_one(client, conversation)
     }
 
     /// Asks for what has happened since the client's token, as followers do that resume.
@@ -422,12 +450,28 @@ impl World<'_> {
         if !until.covers(&client.token) {
             return Ok(());
         }
-        story.resumes += 1;
-        let applied = reader.applied_between(&client.token, &until, usize::MAX);
-        let applied = applied.map_err(|error| cannot(&error))?;
-        checkers.causality.resumed(client.at, &client.covered, &applied, &checkers.ledger)?;
+        let applied = match reader.applied_between(&client.token, &until, usize::MAX) {
+            Ok(applied) => {
+                story.resumes += 1;
+                applied
+            }
+            Err(FollowError::Trimmed { .. }) if self.faults.trims => {
+                // It reads all anew, and goes on from there.
+                story.outrun += 1;
+                client.token = until;
+                client.covered.merge(checkers.causality.readable(at));
+                return Ok(());
+            }
+            Err(error) => return Err(cannot(&error)),
+        };
+        let Checkers { causality, erasures, ledger, archive, .. } = checkers;
+        for message in applied.iter().flat_map(|applied| &applied.messages) {
+            erasures.shown(at, &message.body, "shows to who resumes")?;
+        }
+        let truth = Truth { ledger, archive };
+        causality.resumed(at, &client.covered, &applied, truth, erasures.rows(at))?;
         client.token = until;
-        client.covered.merge(checkers.causality.readable(client.at));
+        client.covered.merge(causality.readable(at));
         Ok(())
     }
 }

@@ -4,7 +4,7 @@
 
 use super::{Step, World};
 use crate::agenda::{Event, Micros, RunNumber};
-use crate::checkers::{BOUND_MILLIS, Broken, Promise};
+use crate::checkers::{BOUND_MILLIS, Broken, Promise, Truth};
 use crate::link::place_of;
 use crate::mutant::Mutant;
 
@@ -113,19 +113,23 @@ impl World<'_> {
         }
         let entropy = self.dice.identity.bytes();
         let cache = self.faults.document_cache_bytes;
+        self.note_erasures(at)?;
         let Self { nodes, space, roster, now, checkers, .. } = self;
         let node = &mut nodes[at];
         node.start(*now, space, roster, entropy, cache).map_err(|error| {
             Broken::new(Promise::Soundness, format!("node {at} cannot start: {error}"))
         })?;
         checkers.causality.restarted(at);
-        checkers.durability.restarted(at, &node.reader, &checkers.ledger)?;
+        let truth = Truth { ledger: &checkers.ledger, archive: &checkers.archive };
+        checkers.durability.restarted(at, &node.reader, truth, checkers.erasures.rows(at))?;
         if let Some(process) = &node.process {
             let point = process.replicator.replica().durable();
             checkers.durability.durable(at, &point.vector)?;
             checkers.convergence.durable(at, point)?;
         }
         let origin = node.origin;
+        self.look_at(at)?;
+        self.keep_up(at);
         self.tell(at, || format!("begins run {} as {origin:?}", run + 1));
         self.after_input(at)
     }

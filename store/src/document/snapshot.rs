@@ -124,6 +124,21 @@ impl Snapshot {
         Self { heads: tips, actors: actors.collect(), covered, bytes }
     }
 
+    /// Whether the saved document is what the rest of the snapshot says of it.
+    ///
+    /// # Errors
+    /// When it is not, or Automerge refuses or panics.
+    pub fn check(&self) -> Result<(), SnapshotError> {
+        contained(|| {
+            let document = load(&self.bytes)?;
+            let again = Self::of(&document, self.covered.clone(), Vec::new());
+            if again.heads != self.heads || again.actors != self.actors {
+                return Err(SnapshotError::Differs("heads or last changes"));
+            }
+            Ok(())
+        })
+    }
+
     /// All that the document holds, by key.
     ///
     /// # Errors

@@ -31,7 +31,9 @@ pub struct ChangeFact {
 }
 
 impl ChangeFact {
-    fn of(change: &Change, hash: ChangeHash) -> Self {
+    /// What is to be stored of `change`.
+    #[must_use]
+    pub fn of(change: &Change, hash: ChangeHash) -> Self {
         let deps = change.deps.iter().map(ChangeHash::prefix).collect();
         Self { hash, seq: change.seq, max_op: change.max_op(), deps }
     }

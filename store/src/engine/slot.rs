@@ -34,6 +34,12 @@ impl From<SharedEngine> for EngineSlot {
     }
 }
 
+impl<E: super::Engine + 'static> From<Arc<E>> for EngineSlot {
+    fn from(engine: Arc<E>) -> Self {
+        Self::from(engine as SharedEngine)
+    }
+}
+
 impl EngineSlot {
     /// The engine. While it is held it cannot be opened again, so let go of it soon.
     ///

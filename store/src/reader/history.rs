@@ -16,17 +16,22 @@ pub struct Revised {
     pub body: Vec<u8>,
 }
 
+/// What a message said, from its posting on.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct History {
+    /// The words that were posted; empty if they have expired.
+    pub first: Vec<u8>,
+    /// The edits, the one that shows last.
+    pub edits: Vec<Revised>,
+}
+
 impl Reader {
     /// The words of a message before it was edited, and its edits, the one that shows last. None
     /// if there is no such message, or its words are hidden or gone.
     ///
     /// # Errors
     /// When the conversation is unknown, the engine fails or a row is damaged.
-    pub fn history(
-        &self,
-        name: &Name,
-        id: MessageId,
-    ) -> Result<Option<(Vec<u8>, Vec<Revised>)>, ReadError> {
+    pub fn history(&self, name: &Name, id: MessageId) -> Result<Option<History>, ReadError> {
         let engine = self.engine.current()?;
         let view = engine.view();
         let (conversation, row) = self.lookup(&*view, name)?;
@@ -49,7 +54,7 @@ impl Reader {
             let body = read(revision.rank.front, revision.body)?;
             revised.push(Revised { revision, body });
         }
-        Ok(Some((first, revised)))
+        Ok(Some(History { first, edits: revised }))
     }
 
     /// Who set which emoji on a message, at most `limit`.

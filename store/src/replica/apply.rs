@@ -395,7 +395,7 @@ impl Replica {
                     let record = Record { identity, header };
                     self.apply_post(now, (id, &mut row), record, body, &mut applied)?;
                 }
-                deed => {
+                deed @ (Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
                     let changed = self.take_deed((id, &mut row), rank, &deed, body)?;
                     applied.changed.extend(changed.map(|message| (id, message)));
@@ -414,6 +414,8 @@ impl Replica {
         body: Option<&Body>,
         applied: &mut Applied,
     ) -> Result<(), ReplicaError> {
+        // Followers must not see what is to be forgotten, though the peer did not know of it.
+        let body = body.filter(|_| !self.covers_post(id, row, &record));
         let identities = self.identities(id, record.identity)?;
         let placement = self.place(now, (id, row), &record, body, identities)?;
         if placement != Placement::New {
@@ -432,20 +434,29 @@ impl Replica {
         Ok(())
     }
 
-    /// What is done to messages must be done to messages that are here: its writer had seen them.
+    /// What is done to messages must be done to messages that are here, since its writer had seen
+    /// them, or that stand before it in the entry; and an edit is younger than its message, or an
+    /// erasure by time could cover the words that show of a message which it does not cover.
     fn check_targets(
         &self,
         id: ConversationId,
         records: &[(Identity, Statement)],
     ) -> Result<(), Fault> {
-        for (_, statement) in records {
+        let fault = |why: String| Err(Fault::Content(Some(id), why));
+        for (index, (_, statement)) in records.iter().enumerate() {
             let Some(target) = statement.target() else { continue };
-            let here = records.iter().any(|(identity, other)| {
-                *identity == target && matches!(other, Statement::Post(_))
+            let fronts = records[..index].iter().filter_map(|(identity, other)| match other {
+                Statement::Post(header) => Some(header.front).filter(|_| *identity == target),
+                Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_) => None,
             });
-            if !here && self.canonical(id, target)?.is_none() {
-                let why = format!("it is about message {target}, which is not here");
-                return Err(Fault::Content(Some(id), why));
+            let held = self.canonical(id, target)?.map(|place| place.front);
+            let Some(front) = fronts.chain(held).min() else {
+                return fault(format!("it is about message {target}, which is not here"));
+            };
+            if let Statement::Edit(edit) = statement
+                && edit.front <= front
+            {
+                return fault(format!("it edits message {target} before it was posted"));
             }
         }
         Ok(())

@@ -65,8 +65,6 @@ pub(super) struct Building {
     pub(super) unannounced: BTreeSet<(ConversationId, Identity)>,
     /// Conversations whose rows changed, with their new rows.
     pub(super) conversations: BTreeMap<ConversationId, ConversationRow>,
-    /// Ids of conversations that were looked up.
-    pub(super) names: BTreeMap<Name, ConversationId>,
     /// Origins of which entries were applied.
     pub(super) origins: BTreeSet<OriginId>,
     /// Entries applied, in order.

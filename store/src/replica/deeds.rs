@@ -7,7 +7,8 @@
 use super::place::{behind, timeline_row};
 use super::{Replica, ReplicaError};
 use crate::erasure::Words;
-use crate::id::{ConversationId, Identity, MessageId};
+use crate::id::{ConversationId, Front, Identity, MessageId};
+use crate::name::Name;
 use crate::record::{Body, Edit, Rank, Reaction, Redaction, Revision, Statement};
 use crate::tables::{
     self, BodyKey, ConversationRow, EditKey, EditRow, MessageKey, ReactionKey, ReactionRow,
@@ -157,6 +158,29 @@ impl Replica {
         let prefix = EditRow::prefix(conversation, message);
         let rows = tables::rows::<EditRow, _>(&self.overlay, &prefix);
         Ok(rows.map(|row| row.map(|(_, edit)| edit)).collect::<Result<_, _>>()?)
+    }
+
+    /// Removes the words of a message that its `author` wrote up to `up_to`. Later ones, of its
+    /// copies and edits, show no more, but nothing covers them: their entries are sent with them.
+    pub(super) fn forget_words_of(
+        &mut self,
+        place: MessageKey,
+        author: &Name,
+        up_to: Front,
+    ) -> Result<(), ReplicaError> {
+        let MessageKey { conversation, identity, .. } = place;
+        let there = timeline_row(&self.overlay, place)?;
+        self.unshow_body(place, &there)?;
+        let identities = self.identities(conversation, identity)?;
+        let copies = identities.placed(identity).map(|placed| placed.fronts.clone());
+        let edits = self.edits(conversation, identity)?;
+        let edits = edits.iter().filter(|edit| edit.0.editor == *author);
+        let fronts = edits.map(|edit| edit.0.rank.front).chain(copies.into_iter().flatten());
+        for front in fronts.filter(|front| *front <= up_to) {
+            let prefix = BodyKey::record_prefix(conversation, front, identity);
+            self.delete_range(Body::TABLE, &prefix, &tables::behind(&prefix))?;
+        }
+        Ok(())
     }
 
     /// Removes all words of a message: those that show, of its copies, of its edits.

@@ -38,12 +38,16 @@ impl Replica {
                 {
                     self.erase_message(row, place)?;
                     self.forget_words(*conversation, *identity)?;
+                    if row.has_expired(place.front) {
+                        self.forget_left_words_about(*conversation, *identity)?;
+                    }
                 }
                 self.keep_row(*conversation, row);
                 self.sweep_later(now, *conversation)?;
             }
             Erasure::Author { author, up_to } => {
                 self.erase_words_of(now, author, *up_to)?;
+                self.forget_left_words_of(now, author, *up_to)?;
             }
             Erasure::Conversation { name, conversation, .. } => {
                 self.retire(name, *conversation)?;
@@ -158,7 +162,7 @@ impl Replica {
             }
             for place in places {
                 self.erase_message(&mut row, place)?;
-                self.forget_words(id, place.identity)?;
+                self.forget_words_of(place, author, up_to)?;
             }
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
@@ -201,7 +205,7 @@ impl Replica {
             self.delete::<NameRow>(&key);
         }
         self.building.conversations.remove(&id);
-        self.building.names.remove(name);
+        self.directory.forget(name, id);
         self.delete::<ConversationRow>(&id);
         Ok(())
     }
@@ -250,7 +254,11 @@ impl Replica {
     }
 
     /// Takes note that bytes of a conversation are to leave the files.
-    fn sweep_later(&mut self, now: Millis, id: ConversationId) -> Result<(), ReplicaError> {
+    pub(super) fn sweep_later(
+        &mut self,
+        now: Millis,
+        id: ConversationId,
+    ) -> Result<(), ReplicaError> {
         let key = (self.space, id);
         let held: Option<SweepRow> = tables::get(&self.overlay, &key)?;
         let SweepRow { since, erasures } = held.unwrap_or(SweepRow { since: now, erasures: 0 });

@@ -146,19 +146,28 @@ impl Replica {
         self.full.iter().copied()
     }
 
-    /// Puts a snapshot in the place of the changes it covers. False if the document is gone.
-    pub fn install(&mut self, built: Built) -> bool {
+    /// Puts a snapshot in the place of the changes it covers. False if that is not how the
+    /// document stands any more: it is gone, or another snapshot covers them already.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub fn install(&mut self, built: Built) -> Result<bool, ReplicaError> {
         let Built { document, snapshot, changes } = built;
         self.full.remove(&document);
         if self.retired.contains(&document.conversation) {
-            return false;
+            return Ok(false);
+        }
+        for change in &changes {
+            if tables::get::<ChangeFact>(&self.overlay, change)?.is_none() {
+                return Ok(false);
+            }
         }
         self.put(&document, &SnapshotRow(snapshot));
         for change in changes {
             self.delete::<ChangeFact>(&change);
         }
         self.building.touched = true;
-        true
+        Ok(true)
     }
 
     /// A snapshot of `document` could not be made: it is not tried again in this run, and its

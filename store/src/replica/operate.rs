@@ -291,7 +291,9 @@ impl Replica {
         let body = Body { salt: self.entropy.bytes(), bytes: body };
         let statement = Statement::Edit(Edit {
             target: place.identity,
-            front: self.clock.tick(now, Some(front)),
+            // Also above a message that is too far ahead for the clock to follow: words that an
+            // erasure covers by their time must not show in a message that it does not cover.
+            front: self.clock.tick(now, Some(front)).max(front.next()),
             editor: actor.user.clone(),
             content_type,
             body: body.reference(),

@@ -76,7 +76,8 @@ impl Replica {
         &self,
         id: ConversationId,
     ) -> Result<Option<ConversationRow>, ReplicaError> {
-        match self.building.conversations.get(&id) {
+        let held = self.building.conversations.get(&id).or_else(|| self.directory.row(id));
+        match held {
             Some(row) => Ok(Some(row.clone())),
             None => Ok(tables::get(&self.overlay, &id)?),
         }
@@ -120,7 +121,13 @@ impl Replica {
         Ok(placement)
     }
 
-    fn covers_post(&self, id: ConversationId, row: &ConversationRow, record: &Record) -> bool {
+    /// Whether the words of a post are to be forgotten.
+    pub(super) fn covers_post(
+        &self,
+        id: ConversationId,
+        row: &ConversationRow,
+        record: &Record,
+    ) -> bool {
         self.covers(
             row,
             &Words {

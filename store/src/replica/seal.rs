@@ -19,7 +19,7 @@ use crate::id::{ConversationId, MessageId, OriginId, SegmentId};
 use crate::name::Name;
 use crate::overlay::Ticket;
 use crate::record::{Body, Message, Rank, Record, RecordKey, SettingRecord, Statement};
-use crate::tables::{ChangeRow, LogRow, OriginRow};
+use crate::tables::{ChangeRow, ConversationRow, LogRow, OriginRow};
 
 /// The most records in one entry.
 const MAX_ENTRY_RECORDS: usize = 512;
@@ -159,7 +159,8 @@ impl Replica {
             match (statement, &mut row) {
                 (Statement::Post(header), _) => {
                     let record = Record { identity, header };
-                    self.see_post(conversation, record, body.as_ref(), &mut seen)?;
+                    let body = body.as_ref();
+                    self.see_post((conversation, row.as_ref()), record, body, &mut seen)?;
                 }
                 (deed, Some(row)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
@@ -183,11 +184,14 @@ impl Replica {
     /// What followers hear of an own post when its entry is written.
     fn see_post(
         &mut self,
-        conversation: ConversationId,
+        (conversation, row): (ConversationId, Option<&ConversationRow>),
         record: Record,
         body: Option<&Body>,
         seen: &mut Applied,
     ) -> Result<(), ReplicaError> {
+        // An entry of a peer may have erased it before it was written.
+        let body =
+            body.filter(|_| row.is_some_and(|row| !self.covers_post(conversation, row, &record)));
         let unannounced = self.building.unannounced.remove(&(conversation, record.identity));
         if unannounced && let Some(body) = body {
             seen.messages.push(Message::new(conversation, record, body));
@@ -287,6 +291,7 @@ impl Replica {
     fn write_rows(&mut self) {
         for (id, row) in std::mem::take(&mut self.building.conversations) {
             self.put(&id, &row);
+            self.directory.keep(id, row);
         }
         for origin in std::mem::take(&mut self.building.origins) {
             if let Some(row) = self.origins.get(&origin).cloned() {
@@ -321,7 +326,7 @@ impl Replica {
 }
 
 /// The place in time by which a record is told from others of its entry.
-pub(super) fn front_of(statement: &Statement) -> crate::id::Front {
+pub(crate) fn front_of(statement: &Statement) -> crate::id::Front {
     match statement {
         Statement::Post(header) => header.front,
         Statement::Edit(edit) => edit.front,

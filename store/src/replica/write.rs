@@ -84,12 +84,12 @@ impl Replica {
 
     /// The conversation that is called `name` today.
     pub(super) fn find(&mut self, name: &Name) -> Result<Option<ConversationId>, ReplicaError> {
-        if let Some(id) = self.building.names.get(name) {
-            return Ok(Some(*id));
+        if let Some(id) = self.directory.named(name) {
+            return Ok(Some(id));
         }
         let row: Option<NameRow> = tables::get(&self.overlay, &(self.space, name.clone()))?;
         let Some(NameRow { conversation }) = row else { return Ok(None) };
-        self.building.names.insert(name.clone(), conversation);
+        self.directory.keep_name(name.clone(), conversation);
         Ok(Some(conversation))
     }
 
@@ -142,7 +142,7 @@ impl Replica {
         };
         if other.is_none_or(|other| other < incarnation) {
             self.put(&(self.space, name.clone()), &NameRow { conversation: id });
-            self.building.names.insert(name.clone(), id);
+            self.directory.keep_name(name.clone(), id);
         }
         Ok(())
     }

@@ -41,6 +41,14 @@ impl ErasureKey {
     }
 }
 
+impl Erasure {
+    /// The prefix of the rows of `space` that erase what authors wrote.
+    #[must_use]
+    pub fn authors_prefix(space: SpaceId) -> Vec<u8> {
+        [&space.0[..], &[ERASED_AUTHOR]].concat()
+    }
+}
+
 impl RowType for Erasure {
     const TABLE: Table = Table::Erasures;
     type Key = (SpaceId, ErasureKey);

@@ -44,6 +44,8 @@ pub struct ConversationRow {
 }
 
 impl ConversationRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = INDEX_CONVERSATION;
     /// The prefix of all rows of this kind.
     pub const PREFIX: [u8; 1] = [INDEX_CONVERSATION];
 
@@ -100,6 +102,9 @@ pub struct NameRow {
 }
 
 impl NameRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = INDEX_NAME;
+
     /// The prefix of the names of `space`.
     #[must_use]
     pub fn prefix(space: SpaceId) -> Vec<u8> {

@@ -162,10 +162,46 @@ impl BodyKey {
         Self::Behind { conversation, front: TITLES, identity: Identity(origin.0), digest }
     }
 
+    /// Of which entry a body is kept, if the key is of one in quarantine: of any other key's bytes
+    /// it makes an entry that nobody has.
+    #[must_use]
+    pub fn quarantined_entry(key: &[u8]) -> Option<(OriginId, u64)> {
+        let mut decoder = Decoder::new(key);
+        let mut read = || {
+            decoder.raw("conversation", 16)?;
+            let behind = decoder.array("behind")? == BEHIND_ALL;
+            let front = Front::from_bytes(decoder.array("front")?);
+            let origin = OriginId(decoder.array("origin")?);
+            Ok::<_, DecodeError>((behind && front == TITLES, origin, decoder.u64("seq")?))
+        };
+        let (fits, origin, seq) = read().ok()?;
+        fits.then_some((origin, seq))
+    }
+
+    /// Whose words a row of the table holds: the identity of the message or setting, and whether
+    /// they are a title's.
+    #[must_use]
+    pub fn identity_in(key: &[u8]) -> Option<(Identity, bool)> {
+        let place = key.get(16..).and_then(<[u8]>::first_chunk::<8>)?;
+        let behind = *place == BEHIND_ALL;
+        let start = if behind { 32 } else { 24 };
+        let identity = key.get(start..).and_then(<[u8]>::first_chunk::<16>)?;
+        let title = behind && key.get(24..32) == Some(&TITLES.to_bytes()[..]);
+        Some((Identity(*identity), title))
+    }
+
     /// The prefix of the words of `conversation` that do not show.
     #[must_use]
     pub fn behind_prefix(conversation: ConversationId) -> Vec<u8> {
         [&conversation.0[..], &BEHIND_ALL].concat()
+    }
+
+    /// Front and identity in the key of words that do not show.
+    #[must_use]
+    pub fn parse_behind(key: &[u8]) -> Option<(Front, Identity)> {
+        let behind = key.get(16..)?.strip_prefix(&BEHIND_ALL)?;
+        let (front, behind) = behind.split_first_chunk()?;
+        Some((Front::from_bytes(*front), Identity(*behind.first_chunk()?)))
     }
 
     /// The prefix of the words that do not show of records about `identity` at `front`.

@@ -24,6 +24,11 @@ pub struct FormatRow {
     pub version: u32,
 }
 
+impl FormatRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_FORMAT;
+}
+
 impl RowType for FormatRow {
     const TABLE: Table = Table::Meta;
     type Key = ();
@@ -46,6 +51,11 @@ impl RowType for FormatRow {
 pub struct NodeRow {
     /// The node.
     pub node: NodeId,
+}
+
+impl NodeRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_NODE;
 }
 
 impl RowType for NodeRow {
@@ -89,6 +99,9 @@ pub struct OriginRow {
 }
 
 impl OriginRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_ORIGIN;
+
     /// The prefix of the origins of `space`.
     #[must_use]
     pub fn prefix(space: SpaceId) -> Vec<u8> {
@@ -159,6 +172,24 @@ pub struct SpaceRow {
     pub quarantine: RowSum,
 }
 
+impl SpaceRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_SPACE;
+    /// The prefix of all rows of this kind.
+    pub const PREFIX: [u8; 1] = [META_SPACE];
+
+    /// The space in a row's key.
+    ///
+    /// # Errors
+    /// When the key is not one of these rows.
+    pub fn parse(key: &[u8]) -> Result<SpaceId, EngineError> {
+        match key.get(1..).and_then(|space| space.try_into().ok()) {
+            Some(space) => Ok(SpaceId(space)),
+            None => Err(seal::damaged(Self::TABLE, key, "a key of another length")),
+        }
+    }
+}
+
 impl RowType for SpaceRow {
     const TABLE: Table = Table::Meta;
     const VERSION: u8 = 2;
@@ -203,6 +234,9 @@ pub struct QuarantineRow {
 const MAX_WHY_BYTES: usize = 1024;
 
 impl QuarantineRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_QUARANTINE;
+
     /// The prefix of the quarantine of `space`.
     #[must_use]
     pub fn prefix(space: SpaceId) -> Vec<u8> {
@@ -268,6 +302,9 @@ pub struct SweepRow {
 }
 
 impl SweepRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = META_SWEEP;
+
     /// The prefix of the sweeps of `space`.
     #[must_use]
     pub fn prefix(space: SpaceId) -> Vec<u8> {

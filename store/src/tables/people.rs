@@ -24,10 +24,24 @@ fn framed(name: &Name) -> Vec<u8> {
 pub struct MembershipRow;
 
 impl MembershipRow {
+    /// The letter of the rows of this kind.
+    pub const LETTER: u8 = INDEX_MEMBERSHIP;
+
     /// The prefix of the memberships of `user`.
     #[must_use]
     pub fn prefix(space: SpaceId, user: &Name) -> Vec<u8> {
         [&[INDEX_MEMBERSHIP][..], &space.0, &framed(user)].concat()
+    }
+
+    /// User and conversation in a row's key.
+    #[must_use]
+    pub fn parts(key: &[u8]) -> Option<(Name, ConversationId)> {
+        let mut decoder = Decoder::new(key.get(17..)?);
+        let length = decoder.u8("length of the name").ok()?;
+        let user = decoder.raw("user", usize::from(length)).ok()?;
+        let id = ConversationId(decoder.array("conversation").ok()?);
+        decoder.end("membership").ok()?;
+        Some((std::str::from_utf8(user).ok()?.parse().ok()?, id))
     }
 
     /// The conversation in a row's key.

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use warbler_store::engine::{Direction, MemoryEngine, SharedEngine, Table, View};
 use warbler_store::entropy::Entropy;
 use warbler_store::id::{MessageId, NodeId, OriginId};
-use warbler_store::log::{self, LogWalk};
+use warbler_store::log::{self, LogWalk, WalkError};
 use warbler_store::reader::{Range, Reader};
 use warbler_store::replica::{NewMessage, Placing, Replica, Writer};
 use warbler_store::vector::VersionVector;
@@ -82,7 +82,7 @@ fn ask(disk: &MemoryEngine, ids: &[(&'static str, MessageId)]) -> Vec<(&'static 
     answers
 }
 
-fn read_log(view: &dyn View, reader: &Reader) -> Result<usize, warbler_store::engine::EngineError> {
+fn read_log(view: &dyn View, reader: &Reader) -> Result<usize, WalkError> {
     let until = reader.vector()?;
     let mut bodies = 0;
     for entry in LogWalk::between(view, space(), &VersionVector::default(), &until)? {

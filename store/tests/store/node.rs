@@ -3,19 +3,25 @@
 //! It must not hide a step that a real driver takes. Invariant: nothing is persisted unless the
 //! story says so.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use warbler_store::engine::{MemoryEngine, SharedEngine};
+use warbler_store::engine::{Direction, MemoryEngine, SharedEngine, Table};
 use warbler_store::entropy::Entropy;
 use warbler_store::entry::{Entry, Parcel};
-use warbler_store::id::{Digest, MessageId, Millis, NodeId, OriginId, SpaceId};
+use warbler_store::erasure::Erasure;
+use warbler_store::id::{
+    ConversationId, Digest, Front, MessageId, Millis, NodeId, OriginId, SegmentId, SpaceId,
+};
 use warbler_store::log::{self, LogWalk};
 use warbler_store::name::Name;
-use warbler_store::reader::{Conversation, Range, Reader};
+use warbler_store::reader::{Conversation, Member, Range, Reader, Revised, Settings};
 use warbler_store::record::{ContentType, Message};
 use warbler_store::replica::{
-    NewMessage, Placing, PostError, Posted, Readiness, Refusal, Replica, Sealed, Writer,
+    Actor, Built, CommandError, NewMessage, Operated, Operation, Placing, Posted, Readiness,
+    Refusal, Replica, Sealed, Taken, Writer,
 };
+use warbler_store::tables::{self, ChangeRow, ErasureKey};
 use warbler_store::vector::VersionVector;
 
 /// The time at which stories begin: 2026-01-01.
@@ -31,6 +37,11 @@ pub(crate) fn name(text: &str) -> Name {
 
 pub(crate) fn space() -> SpaceId {
     SpaceId::of(&name("main"))
+}
+
+/// `root` administers the space; all others are what they are made.
+pub(crate) fn acting(user: &str) -> Actor {
+    Actor { user: name(user), admin: user == "root" }
 }
 
 /// What `ada` posts in `general` now.
@@ -59,16 +70,39 @@ pub(crate) fn imported(at: Millis, text: &str) -> NewMessage {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct State {
     pub(crate) vector: VersionVector,
+    /// What is to be forgotten, and what could not be applied: the state depends on them too.
+    pub(crate) erasures: Digest,
+    pub(crate) quarantine: Digest,
     pub(crate) shown: Shown,
 }
 
-/// What a node shows of what it holds: a function of the vector.
+/// What a node shows of what it holds: a function of the vector, the erasures and the quarantine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Shown {
     pub(crate) digest: Digest,
     pub(crate) counts: (u64, u64, u64),
     pub(crate) conversations: Vec<(Conversation, Vec<Message>)>,
+    /// Beside the messages of each conversation, what else is told of it.
+    pub(crate) more: Vec<More>,
 }
+
+/// What is told of a conversation beside its messages.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct More {
+    pub(crate) settings: Settings,
+    pub(crate) members: Vec<Member>,
+    /// Of each message, the words before it was edited, and its edits.
+    pub(crate) histories: Vec<Option<(Vec<u8>, Vec<Revised>)>>,
+    /// Of each message, emojis and who set them.
+    pub(crate) reactions: Vec<Vec<(Name, Name)>>,
+    /// Of each message, those in the thread about it.
+    pub(crate) threads: Vec<Vec<MessageId>>,
+    /// Up to where the people of the stories have read, and how much they have not.
+    pub(crate) read: Vec<(Option<MessageId>, usize)>,
+}
+
+/// Who may appear in a story, where everybody has to be asked for.
+pub(crate) const PEOPLE: [&str; 4] = ["ada", "bob", "eve", "root"];
 
 pub(crate) struct Node {
     pub(crate) number: u8,
@@ -120,13 +154,73 @@ impl Node {
         self.replica.create_conversation(&name(conversation)).expect("creates");
     }
 
-    pub(crate) fn try_post(&mut self, message: NewMessage) -> Result<Posted, PostError> {
+    pub(crate) fn try_post(&mut self, message: NewMessage) -> Result<Posted, CommandError> {
         self.clock += 1;
         self.replica.post(self.clock, message)
     }
 
     pub(crate) fn post(&mut self, message: NewMessage) -> MessageId {
         self.try_post(message).expect("is accepted").id
+    }
+
+    /// Carries out an operation in `general`, as `user`.
+    pub(crate) fn try_do(
+        &mut self,
+        user: &str,
+        operation: Operation,
+    ) -> Result<Operated, CommandError> {
+        self.try_do_in("general", user, operation)
+    }
+
+    pub(crate) fn try_do_in(
+        &mut self,
+        conversation: &str,
+        user: &str,
+        operation: Operation,
+    ) -> Result<Operated, CommandError> {
+        self.clock += 1;
+        let actor = acting(user);
+        self.replica.operate(self.clock, &actor, &name(conversation), operation)
+    }
+
+    /// Carries out an operation that must change something.
+    pub(crate) fn does(&mut self, user: &str, operation: Operation) {
+        let done = self.try_do(user, operation).expect("is accepted");
+        assert_eq!(done, Operated::Done);
+    }
+
+    pub(crate) fn erase_author(&mut self, author: &str, up_to: Option<Front>) -> Operated {
+        self.clock += 1;
+        let erased = self.replica.erase_author(self.clock, &acting("root"), name(author), up_to);
+        erased.expect("is accepted")
+    }
+
+    /// Lets what was said in a conversation up to `up_to` expire.
+    pub(crate) fn expire(&mut self, conversation: &str, up_to: Front) -> Operated {
+        let id = self.reader.conversation(&name(conversation)).expect("is there").id;
+        self.replica.expire(self.clock, id, up_to).expect("is accepted")
+    }
+
+    /// Puts a snapshot in the place of every change that is durable, of every document.
+    pub(crate) fn snapshot(&mut self) {
+        let rows = self.engine.scan(Table::Segments, &[], &[0xff; 80], Direction::Forward);
+        let parse = |key: Vec<u8>| ChangeRow::parse(&key).expect("a key of the table");
+        let changes = rows.filter_map(|row| parse(row.expect("reads").0));
+        let documents: BTreeSet<SegmentId> = changes.map(|change| change.document).collect();
+        for document in documents {
+            let built = Built::of(&*self.engine, space(), document);
+            match built {
+                Ok(Some(built)) => drop(self.replica.install(built)),
+                Ok(None) => {}
+                // Its rows are removed bit by bit after its conversation was erased.
+                Err(error) => assert!(self.is_erased(document.conversation), "{error}"),
+            }
+        }
+    }
+
+    fn is_erased(&self, conversation: ConversationId) -> bool {
+        let key = (space(), ErasureKey::Conversation(conversation));
+        tables::get::<Erasure>(&*self.engine, &key).expect("reads").is_some()
     }
 
     /// Seals the batch; nothing is on disk yet.
@@ -148,7 +242,7 @@ impl Node {
     }
 
     /// Takes in an entry of another node.
-    pub(crate) fn take(&mut self, parcel: &Parcel) -> Result<(), Refusal> {
+    pub(crate) fn take(&mut self, parcel: &Parcel) -> Result<Taken, Refusal> {
         let entry = Entry::decode(&parcel.entry).expect("decodes");
         self.replica.apply(self.clock, parcel, entry, |_, _| true)
     }
@@ -213,7 +307,7 @@ impl Node {
     /// What is durable.
     pub(crate) fn state(&self) -> State {
         let conversations = self.reader.conversations(None, 1_000).expect("reads");
-        let conversations = conversations
+        let conversations: Vec<_> = conversations
             .into_iter()
             .map(|listed| {
                 let messages = self.messages(listed.name.as_str());
@@ -226,8 +320,35 @@ impl Node {
         let counts = (counts.conversations, counts.messages, counts.depth);
         let point = self.replica.durable();
         assert_eq!(point.vector, self.reader.vector().expect("reads"));
-        let shown = Shown { digest: point.digest, counts, conversations };
-        State { vector: point.vector.clone(), shown }
+        let more = self.more(&conversations);
+        let shown = Shown { digest: point.digest, counts, conversations, more };
+        let (erasures, quarantine) = (point.erasures, point.quarantine);
+        State { vector: point.vector.clone(), erasures, quarantine, shown }
+    }
+
+    fn more(&self, conversations: &[(Conversation, Vec<Message>)]) -> Vec<More> {
+        let more = |(listed, messages): &(Conversation, Vec<Message>)| {
+            let (reader, of) = (&self.reader, &listed.name);
+            let each = || messages.iter().map(|message| message.id);
+            let thread = |root| {
+                let page = reader.thread(of, root, None, 1_000).expect("reads");
+                let page = page.expect("the root is there");
+                page.messages.into_iter().map(|message| message.id).collect()
+            };
+            let read = |user: &&str| {
+                let unread = reader.unread(of, &name(user), 1_000).expect("reads");
+                (unread.read, unread.count)
+            };
+            More {
+                settings: reader.settings(of).expect("reads"),
+                members: reader.members(of).expect("reads"),
+                histories: each().map(|id| reader.history(of, id).expect("reads")).collect(),
+                reactions: each().map(|id| reader.reactions(of, id, 99).expect("reads")).collect(),
+                threads: each().map(thread).collect(),
+                read: PEOPLE.iter().map(read).collect(),
+            }
+        };
+        conversations.iter().map(more).collect()
     }
 }
 

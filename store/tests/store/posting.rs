@@ -4,7 +4,7 @@ use proptest::prelude::*;
 use warbler_store::clock::MAX_AHEAD_MILLIS;
 use warbler_store::id::{Front, MessageId};
 use warbler_store::record::MAX_BODY_BYTES;
-use warbler_store::replica::{MAX_KEY_BYTES, NewMessage, Placing, PostError};
+use warbler_store::replica::{CommandError, MAX_KEY_BYTES, NewMessage, Placing};
 
 use crate::node::{NOON, Node, imported, keyed, name, node, nodes, says};
 
@@ -82,7 +82,7 @@ fn a_key_used_for_another_body_is_refused_and_changes_nothing() {
     let before = oslo.state();
 
     let error = oslo.try_post(keyed("k", "goodbye")).expect_err("another body");
-    assert!(matches!(error, PostError::KeyReused(used) if used == id), "{error}");
+    assert!(matches!(error, CommandError::KeyReused(used) if used == id), "{error}");
     assert!(!oslo.replica.has_work());
     assert_eq!(oslo.state(), before);
 }

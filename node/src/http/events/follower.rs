@@ -1,8 +1,10 @@
 //! One follower: first what it missed, from the log, then what arrives.
 //!
 //! It is pulled by its connection: nothing is prepared for a reader who does not read, and one
-//! who falls too far behind is told so and let go. Invariant: every entry above the position at
-//! which the stream began is translated once, in causal order; none is passed over.
+//! who falls too far behind is told so and let go. Invariants: every entry above the position at
+//! which the stream began is translated once, in causal order; none is passed over. Words are
+//! handed out only if nothing was changed or taken away since they were read; otherwise they are
+//! read again.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -14,9 +16,9 @@ use warbler_store::reader::FollowError;
 use warbler_store::replica::Applied;
 use warbler_store::token::Token;
 
-use super::translation::Translation;
+use super::translation::{Translation, Upcoming, What};
 use crate::http::closed;
-use crate::space::Space;
+use crate::space::{Published, Space};
 
 /// Messages read from the log at once, about.
 const REPLAY_MESSAGES: usize = 64;
@@ -39,9 +41,13 @@ pub(super) struct Follower {
     translation: Arc<Translation>,
     /// Everything up to here was translated.
     at: Token,
+    /// Everything up to here was handed out.
+    told: Token,
     phase: Phase,
-    pending: VecDeque<Event>,
-    live: broadcast::Receiver<Arc<Vec<Applied>>>,
+    pending: VecDeque<Upcoming>,
+    /// How much had been forgotten when the words in `pending` were read.
+    read_at: u64,
+    live: broadcast::Receiver<Published>,
     closing: watch::Receiver<bool>,
     _permit: OwnedSemaphorePermit,
 }
@@ -51,15 +57,17 @@ impl Follower {
         space: &Space,
         translation: Translation,
         at: Token,
-        (live, closing): (broadcast::Receiver<Arc<Vec<Applied>>>, watch::Receiver<bool>),
+        (live, closing): (broadcast::Receiver<Published>, watch::Receiver<bool>),
         permit: OwnedSemaphorePermit,
     ) -> Self {
         Self {
             space: space.clone(),
             translation: Arc::new(translation),
+            told: at.clone(),
             at,
             phase: Phase::Opening,
             pending: VecDeque::new(),
+            read_at: 0,
             live,
             closing,
             _permit: permit,
@@ -72,24 +80,46 @@ impl Follower {
             if *self.closing.borrow() {
                 return None;
             }
-            if let Some(event) = self.pending.pop_front() {
-                return Some(event);
-            }
-            let step = match self.phase {
-                Phase::Opening => {
+            let step = match (self.pending.pop_front(), &self.phase) {
+                (Some(upcoming), _) => match self.hand_out(upcoming).await {
+                    Ok(Some(event)) => return Some(event),
+                    Ok(None) => Ok(()),
+                    Err(why) => Err(why),
+                },
+                (None, Phase::Opening) => {
                     self.phase = Phase::Replaying;
                     return Some(self.bare("ready"));
                 }
-                Phase::Replaying => self.replay().await,
-                Phase::Live => self.listen().await?,
-                Phase::Over => return None,
+                (None, Phase::Replaying) => self.replay().await,
+                (None, Phase::Live) => self.listen().await?,
+                (None, Phase::Over) => return None,
             };
             if let Err(why) = step {
                 tracing::info!(space = %self.space.name(), why, "a follower is let go");
                 self.phase = Phase::Over;
+                self.pending.clear();
                 return Some(self.bare("dropped"));
             }
         }
+    }
+
+    /// The event that waited longest; `None` if there is nothing to say of it any more.
+    async fn hand_out(&mut self, upcoming: Upcoming) -> Result<Option<Event>, String> {
+        let Upcoming { token, what } = upcoming;
+        let event = match what {
+            What::Lasting(event) => Some(event),
+            What::Message { prepared: Some(event), .. }
+                if self.read_at == self.space.forgetting().count() =>
+            {
+                Some(event)
+            }
+            old @ (What::Message { .. } | What::Settings(_)) => {
+                let translation = Arc::clone(&self.translation);
+                read(move || Ok(translation.read(old)?)).await?
+            }
+        };
+        self.told = token;
+        Ok(event.map(|event| event.id(self.told.to_text())))
     }
 
     /// Takes a piece of the log.
@@ -98,11 +128,12 @@ impl Follower {
     /// piece with aliases never ends the replay, and what it hid is found in the next one.
     async fn replay(&mut self) -> Result<(), String> {
         let (translation, at) = (Arc::clone(&self.translation), self.at.clone());
+        self.read_at = self.space.forgetting().count();
         let (at, events, level) = read(move || {
             let reader = translation.reader();
             let until = reader.vector()?;
             let applied = reader.applied_between(&at.vector, &until, REPLAY_MESSAGES)?;
-            let (at, events) = translation.events(at, &applied)?;
+            let (at, events) = translation.events(at, &applied, true)?;
             let hidden = applied.iter().any(|applied| !applied.aliases.is_empty());
             let level = !hidden && at.vector.covers(&until);
             Ok((at, events, level))
@@ -110,6 +141,9 @@ impl Follower {
         .await?;
         self.at = at;
         self.pending.extend(events);
+        if self.pending.is_empty() {
+            self.told = self.at.clone();
+        }
         if level {
             self.phase = Phase::Live;
         }
@@ -123,7 +157,7 @@ impl Follower {
             () = closed(&mut self.closing) => return None,
         };
         match received {
-            Ok(applied) => Some(self.show(applied).await),
+            Ok(published) => Some(self.show(published).await),
             Err(RecvError::Lagged(batches)) => Some(Err(format!("it is {batches} batches behind"))),
             // The run is over, and its last batch may be durable without having been published.
             Err(RecvError::Closed) => {
@@ -134,18 +168,26 @@ impl Follower {
         }
     }
 
-    async fn show(&mut self, applied: Arc<Vec<Applied>>) -> Result<(), String> {
+    async fn show(&mut self, published: Published) -> Result<(), String> {
+        let Published { applied, forgets, forgotten } = published;
         self.check(&applied)?;
+        self.read_at = forgotten;
+        // What changes words may change those of a message in the same batch.
+        let fresh = !forgets && forgotten == self.space.forgetting().count();
         let translation = Arc::clone(&self.translation);
         let at = self.at.clone();
         let shown = if translation.reads_for(&applied) {
-            read(move || Ok(translation.events(at, &applied)?)).await
+            read(move || Ok(translation.events(at, &applied, fresh)?)).await
         } else {
-            translation.events(at, &applied).map_err(|error| error.to_string())
+            translation.events(at, &applied, fresh).map_err(|error| error.to_string())
         };
         let (at, events) = shown?;
         self.at = at;
         self.pending.extend(events);
+        // What it says nothing of is not asked for again, either.
+        if self.pending.is_empty() {
+            self.told = self.at.clone();
+        }
         Ok(())
     }
 
@@ -164,7 +206,7 @@ impl Follower {
 
     /// An event that says only where the follower stands.
     fn bare(&self, name: &str) -> Event {
-        Event::default().event(name).id(self.at.to_text()).data("{}")
+        Event::default().event(name).id(self.told.to_text()).data("{}")
     }
 }
 

@@ -1,7 +1,8 @@
 //! What an applied entry says to a follower: events, each with the token after it.
 //!
 //! Invariant: who resumes from an event's token gets what stood behind that event and nothing
-//! that stood before it, also within an entry of many messages. Only aliases may come again.
+//! that stood before it, also within an entry of many messages. Only what says the same however
+//! often it is heard may come again: aliases, and the present state of what was changed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,14 +10,15 @@ use std::sync::{Mutex, PoisonError};
 use axum::response::sse::Event;
 use serde::Serialize;
 use warbler_store::engine::EngineError;
-use warbler_store::id::{ConversationId, OriginId};
+use warbler_store::erasure::Erasure;
+use warbler_store::id::{ConversationId, Front, Identity, MessageId, OriginId};
 use warbler_store::name::Name;
-use warbler_store::reader::Reader;
+use warbler_store::reader::{ReadError, Reader};
 use warbler_store::record;
 use warbler_store::replica::Applied;
 use warbler_store::token::Token;
 
-use crate::http::wire::{Alias, Message};
+use crate::http::wire::{Alias, Described, Erased, Message};
 
 /// Names of conversations that are remembered.
 const MAX_NAMES: usize = 4096;
@@ -30,6 +32,35 @@ pub(super) struct Translation {
     names: Mutex<BTreeMap<ConversationId, Name>>,
 }
 
+/// An event that waits to be pulled.
+#[derive(Debug)]
+pub(super) struct Upcoming {
+    /// Where the follower stands after it.
+    pub(super) token: Token,
+    /// What it says.
+    pub(super) what: What,
+}
+
+/// What an event says.
+#[derive(Debug)]
+pub(super) enum What {
+    /// Something that never gets old.
+    Lasting(Event),
+    /// A message that is new, or was changed: its words may have to be read again.
+    Message {
+        /// `message` or `changed`.
+        name: &'static str,
+        /// Where it was said.
+        conversation: Name,
+        /// Which.
+        id: MessageId,
+        /// The event with the words as they were when it was made.
+        prepared: Option<Event>,
+    },
+    /// The settings of a conversation, as they are when it is pulled.
+    Settings(Name),
+}
+
 impl Translation {
     pub(super) fn new(reader: Reader, only: Option<BTreeMap<ConversationId, Name>>) -> Self {
         Self { reader, only, names: Mutex::default() }
@@ -41,16 +72,20 @@ impl Translation {
 
     /// Whether turning `applied` into events may read the disk.
     pub(super) fn reads_for(&self, applied: &[Applied]) -> bool {
-        applied.iter().flat_map(|applied| &applied.messages).any(|message| {
-            let header = &message.header;
-            let refers = header.reply_to.is_some() || header.thread.is_some();
-            self.shows(message.conversation)
-                && (refers || self.known(message.conversation).is_none())
+        applied.iter().any(|applied| {
+            let refers = applied.messages.iter().any(|message| {
+                let header = &message.header;
+                let refers = header.reply_to.is_some() || header.thread.is_some();
+                self.shows(message.conversation)
+                    && (refers || self.known(message.conversation).is_none())
+            });
+            let changes = applied.changed.len() + applied.settings.len() + applied.erased.len();
+            refers || changes > 0
         })
     }
 
     /// The events of `applied`, and the position of `at` after them. Entries at or below `at` are
-    /// passed over.
+    /// passed over. Messages are prepared with the words that `applied` has if they are `fresh`.
     ///
     /// # Errors
     /// When the engine fails or a row is damaged.
@@ -58,54 +93,133 @@ impl Translation {
         &self,
         mut at: Token,
         applied: &[Applied],
-    ) -> Result<(Token, Vec<Event>), EngineError> {
+        fresh: bool,
+    ) -> Result<(Token, Vec<Upcoming>), EngineError> {
         let mut events = Vec::new();
         for applied in applied {
             let (origin, seq) = (applied.origin, applied.seq);
             if seq > at.vector.get(origin) {
-                self.entry(&mut at, applied, &mut events)?;
+                self.entry(&mut at, applied, fresh, &mut events)?;
             }
         }
         Ok((at, events))
     }
 
-    /// The events of one entry. The aliases come first, with the token before the entry: they say
-    /// the same however often they are heard.
+    /// The event that `what` is by now; `None` if there is nothing to say any more.
+    ///
+    /// # Errors
+    /// When the engine fails or a row is damaged.
+    pub(super) fn read(&self, what: What) -> Result<Option<Event>, EngineError> {
+        match what {
+            What::Lasting(event) => Ok(Some(event)),
+            What::Message { name, conversation, id, .. } => {
+                let message = there(self.reader.message(&conversation, id))?.flatten();
+                let message = message.map(|message| self.message(name, &conversation, &message));
+                message.transpose()
+            }
+            What::Settings(name) => there(self.described(&name))?
+                .map(|described| event("settings", &described))
+                .transpose(),
+        }
+    }
+
+    fn described(&self, name: &Name) -> Result<Described, ReadError> {
+        let conversation = self.reader.conversation(name)?;
+        Ok(Described::of(conversation, self.reader.settings(name)?, None))
+    }
+
+    /// The events of one entry. The aliases come first, with the token before the entry, then the
+    /// messages, then what was changed, so that nobody hears of a change before its message.
     fn entry(
         &self,
         at: &mut Token,
         applied: &Applied,
-        events: &mut Vec<Event>,
+        fresh: bool,
+        events: &mut Vec<Upcoming>,
     ) -> Result<(), EngineError> {
-        let before = at.to_text();
         for (_, other, canonical) in applied.aliases.iter().filter(|(id, _, _)| self.shows(*id)) {
             let alias = Alias { id: canonical.to_string(), alias: other.to_string() };
-            events.push(event("alias", &before, &alias)?);
+            let what = What::Lasting(event("alias", &alias)?);
+            events.push(Upcoming { token: at.clone(), what });
         }
-        let skipped = skipped(at, applied.origin);
-        let shown: Vec<(usize, &record::Message)> = applied
-            .messages
-            .iter()
-            .enumerate()
-            .skip(skipped)
-            .filter(|(_, message)| self.shows(message.conversation))
-            .collect();
-        let mut after = at.clone();
-        after.vector.raise(applied.origin, applied.seq);
-        after.within = None;
-        for (place, (index, message)) in shown.iter().enumerate() {
-            let token = if place + 1 == shown.len() {
-                after.to_text()
-            } else {
-                let within = Some((applied.origin, *index as u32 + 1));
-                Token { within, ..at.clone() }.to_text()
-            };
-            let name = self.name(message.conversation)?;
-            let message = Message::read(&self.reader, &name, message)?;
-            events.push(event("message", &token, &message)?);
+        let first = events.len();
+        let within = |messages: usize| Token {
+            within: (messages > 0).then_some((applied.origin, messages as u32)),
+            ..at.clone()
+        };
+        let messages = applied.messages.iter().enumerate().skip(skipped(at, applied.origin));
+        for (index, message) in messages {
+            if let Some(what) = self.posted(message, fresh)? {
+                events.push(Upcoming { token: within(index + 1), what });
+            }
         }
-        *at = after;
+        let behind = within(applied.messages.len());
+        for what in self.changes(applied)? {
+            events.push(Upcoming { token: behind.clone(), what });
+        }
+        at.vector.raise(applied.origin, applied.seq);
+        at.within = None;
+        if let Some(last) = events[first..].last_mut() {
+            last.token = at.clone();
+        }
         Ok(())
+    }
+
+    fn posted(&self, message: &record::Message, fresh: bool) -> Result<Option<What>, EngineError> {
+        let Some(conversation) = self.name(message.conversation)? else { return Ok(None) };
+        let prepared = fresh.then(|| self.message("message", &conversation, message));
+        let prepared = prepared.transpose()?;
+        Ok(Some(What::Message { name: "message", conversation, id: message.id, prepared }))
+    }
+
+    /// What an entry says beside its messages.
+    fn changes(&self, applied: &Applied) -> Result<Vec<What>, EngineError> {
+        let mut changes = Vec::new();
+        for (conversation, id) in &applied.changed {
+            if let Some(conversation) = self.name(*conversation)? {
+                let (name, id, prepared) = ("changed", *id, None);
+                changes.push(What::Message { name, conversation, id, prepared });
+            }
+        }
+        for conversation in &applied.settings {
+            changes.extend(self.name(*conversation)?.map(What::Settings));
+        }
+        for erasure in &applied.erased {
+            if let Some(erased) = self.erased(erasure)? {
+                changes.push(What::Lasting(event("erased", &erased)?));
+            }
+        }
+        Ok(changes)
+    }
+
+    fn erased(&self, erasure: &Erasure) -> Result<Option<Erased>, EngineError> {
+        let up_to = |front: Front| MessageId::new(front, Identity([0xff; 16])).to_string();
+        Ok(match erasure {
+            Erasure::Message { conversation: of, identity } => {
+                let Some(name) = self.name(*of)? else { return Ok(None) };
+                let id = self.reader.canonical(*of, *identity)?;
+                let conversation = name.to_string();
+                id.map(|id| Erased::Message { conversation, id: id.to_string() })
+            }
+            Erasure::Author { author, up_to: last } => {
+                Some(Erased::Author { author: author.to_string(), up_to: up_to(*last) })
+            }
+            Erasure::Conversation { name, conversation, .. } => self
+                .shows(*conversation)
+                .then(|| Erased::Conversation { conversation: name.to_string() }),
+            Erasure::Cut { conversation, up_to: last } => self.name(*conversation)?.map(|name| {
+                Erased::Expired { conversation: name.to_string(), up_to: up_to(*last) }
+            }),
+        })
+    }
+
+    fn message(
+        &self,
+        name: &str,
+        conversation: &Name,
+        message: &record::Message,
+    ) -> Result<Event, EngineError> {
+        event(name, &Message::read(&self.reader, conversation, message)?)
     }
 
     fn shows(&self, conversation: ConversationId) -> bool {
@@ -120,19 +234,30 @@ impl Translation {
         names.get(&conversation).cloned()
     }
 
-    fn name(&self, conversation: ConversationId) -> Result<Name, EngineError> {
-        if let Some(name) = self.known(conversation) {
-            return Ok(name);
+    /// The name of a conversation that is followed; `None` also for one that was erased.
+    fn name(&self, conversation: ConversationId) -> Result<Option<Name>, EngineError> {
+        if !self.shows(conversation) {
+            return Ok(None);
         }
-        let name = self.reader.name_of(conversation)?.ok_or_else(|| {
-            EngineError::Damaged(format!("conversation {conversation} has messages and no name"))
-        })?;
+        if let Some(name) = self.known(conversation) {
+            return Ok(Some(name));
+        }
+        let Some(name) = self.reader.name_of(conversation)? else { return Ok(None) };
         let mut names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         if names.len() == MAX_NAMES {
             names.clear();
         }
         names.insert(conversation, name.clone());
-        Ok(name)
+        Ok(Some(name))
+    }
+}
+
+/// What was read, unless its conversation was erased meanwhile.
+fn there<T>(read: Result<T, ReadError>) -> Result<Option<T>, EngineError> {
+    match read {
+        Ok(read) => Ok(Some(read)),
+        Err(ReadError::UnknownConversation(_)) => Ok(None),
+        Err(ReadError::Engine(error)) => Err(error),
     }
 }
 
@@ -144,7 +269,7 @@ fn skipped(at: &Token, origin: OriginId) -> usize {
     }
 }
 
-fn event(name: &str, token: &str, content: &impl Serialize) -> Result<Event, EngineError> {
-    let event = Event::default().event(name).id(token).json_data(content);
+fn event(name: &str, content: &impl Serialize) -> Result<Event, EngineError> {
+    let event = Event::default().event(name).json_data(content);
     event.map_err(|error| EngineError::Damaged(format!("an event cannot be written: {error}")))
 }

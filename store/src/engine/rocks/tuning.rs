@@ -5,8 +5,8 @@
 //! that erased bytes can be made to leave the files.
 
 use rocksdb::{
-    BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType, DBRecoveryMode, Options,
-    SliceTransform,
+    BlockBasedIndexType, BlockBasedOptions, Cache, ColumnFamilyDescriptor, DBCompressionType,
+    DBRecoveryMode, Options, SliceTransform,
 };
 
 use crate::engine::Table;
@@ -55,6 +55,9 @@ const BLOCK_OF_RUNS_BYTES: usize = 16 << 10;
 
 /// Block for tables that are read a row at a time: reading it costs little more than the row.
 const BLOCK_OF_ROWS_BYTES: usize = 4 << 10;
+
+/// Bytes of one piece of a file's index or filter.
+const METADATA_BLOCK_BYTES: usize = 8 << 10;
 
 /// What of the tuning differs between tables.
 pub(super) struct Tuning {
@@ -133,6 +136,12 @@ fn blocks(tuning: &Tuning, cache: &Cache) -> BlockBasedOptions {
     // of the newest files are asked in every lookup and stay.
     blocks.set_cache_index_and_filter_blocks(true);
     blocks.set_pin_l0_filter_and_index_blocks_in_cache(true);
+    // In pieces: a cold page reads the pieces that it needs, not a file's whole index and filter,
+    // which are a megabyte for a file of 64 MiB.
+    blocks.set_index_type(BlockBasedIndexType::TwoLevelIndexSearch);
+    blocks.set_partition_filters(true);
+    blocks.set_metadata_block_size(METADATA_BLOCK_BYTES);
+    blocks.set_pin_top_level_index_and_filter(true);
     blocks
 }
 
