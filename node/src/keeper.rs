@@ -16,7 +16,6 @@ use std::time::{Duration, Instant};
 
 use warbler_store::engine::{EngineError, EngineSlot, Room};
 
-use crate::committer::Committer;
 use crate::config::ClusterSpace;
 use crate::node::StartError;
 use crate::opening::{Opening, give_up};
@@ -62,7 +61,6 @@ pub(crate) struct Keeper {
     pub(crate) opening: Opening,
     pub(crate) reserve: Reserve,
     pub(crate) spaces: Vec<(ClusterSpace, Space)>,
-    pub(crate) committer: Committer,
     pub(crate) transport: Arc<OnceLock<Transport>>,
     pub(crate) standings: Standings,
     pub(crate) events: Receiver<Event>,
@@ -167,7 +165,6 @@ impl Keeping {
 
         // From here on nothing can fail.
         keeper.slot.open(engine);
-        keeper.committer.begin();
         for (space, replicator) in opened {
             space.deliver(match replicator {
                 Ok(replicator) => ThreadInput::Begin(run.number, Box::new(replicator)),

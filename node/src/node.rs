@@ -189,7 +189,7 @@ impl Node {
         let mut beats = vec![Beat::new("committer".to_owned()), Beat::new("keeper".to_owned())];
         let mut threads = Vec::new();
         let (committer, thread) =
-            Committer::start(slot.clone(), Arc::clone(&beats[0])).map_err(StartError::Thread)?;
+            Committer::start(Arc::clone(&beats[0])).map_err(StartError::Thread)?;
         threads.push(thread);
         let (caretaker, thread) = Caretaker::start(slot.clone()).map_err(StartError::Thread)?;
         threads.push(thread);
@@ -226,7 +226,6 @@ impl Node {
             opening,
             reserve,
             spaces: kept.collect(),
-            committer,
             transport: Arc::clone(&transport),
             standings: standings.clone(),
             events,

@@ -88,15 +88,18 @@ impl Scrub {
     /// When reading fails for another reason than damage.
     pub fn verify(&self) -> Result<Option<Report>, EngineError> {
         let Ok(_asked) = self.asked.try_lock() else { return Ok(None) };
-        let engine = self.engine.current()?;
         let mut report = Report::default();
-        for damage in engine.check_files(&mut |_| true)? {
+        // Nobody may hold on to an engine that has to be opened again.
+        let engine = self.engine.current()?;
+        let mut go_on = |_| self.engine.current().is_ok();
+        for damage in engine.check_files(&mut go_on)? {
             report.take(damage);
         }
+        drop(engine);
         let mut verification = Verification::new();
         while !verification.is_done() {
-            let view = engine.view();
-            let Slice { rows, damage } = verification.step(&*view, ASKED_ROWS);
+            let engine = self.engine.current()?;
+            let Slice { rows, damage } = verification.step(&*engine.view(), ASKED_ROWS);
             report.rows += rows;
             damage.iter().for_each(|damage| report.take(damage.to_string()));
         }

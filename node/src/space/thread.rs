@@ -289,6 +289,8 @@ impl SpaceThread {
     }
 
     fn persist(&mut self, sealed: Arc<Sealed>) {
+        let Ok(replicator) = &self.replicator else { return };
+        let engine = Arc::clone(replicator.replica().engine());
         self.flushing = true;
         let (run, ticket) = (self.run, sealed.ticket);
         let inputs = self.wiring.inputs.clone();
@@ -296,7 +298,7 @@ impl SpaceThread {
             // The thread ends only when nothing is being flushed, or after a failure.
             let _ = inputs.send(ThreadInput::Written(run, ticket, result));
         });
-        self.wiring.committer.write(Job { sealed, done });
+        self.wiring.committer.write(Job { engine, sealed, done });
     }
 
     fn publish(&mut self, sealed: &Sealed) {

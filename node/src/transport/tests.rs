@@ -457,18 +457,6 @@ async fn a_port_in_use_is_refused_by_its_address() {
     assert!(matches!(error, TransportError::Listen { .. }), "{error}");
 }
 
-/// The next byte on a control stream that is not a time.
-async fn next_beside_times(receive: &mut quinn::RecvStream) -> u8 {
-    loop {
-        let mut byte = [0];
-        receive.read_exact(&mut byte).await.expect("a byte");
-        if byte != [control::THE_TIME_IS] {
-            return byte[0];
-        }
-        receive.read_exact(&mut [0; clock::BYTES]).await.expect("a time");
-    }
-}
-
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn between_two_runs_nobody_is_connected_and_then_peers_meet_the_new_run() {
     let world = World::of(2);
@@ -512,4 +500,16 @@ async fn a_connection_that_was_greeted_in_the_name_of_an_ended_run_is_not_taken(
     let again = world.dial_by_hand(1, &node).await;
     let _control = world.greet_by_hand(1, 0, &again).await;
     node.expect_connected(world.id(1)).await;
+}
+
+/// The next byte on a control stream that is not a time.
+async fn next_beside_times(receive: &mut quinn::RecvStream) -> u8 {
+    loop {
+        let mut byte = [0];
+        receive.read_exact(&mut byte).await.expect("a byte");
+        if byte != [control::THE_TIME_IS] {
+            return byte[0];
+        }
+        receive.read_exact(&mut [0; clock::BYTES]).await.expect("a time");
+    }
 }

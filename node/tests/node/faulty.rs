@@ -1,6 +1,6 @@
 //! An engine that fails on demand, over a real one.
 
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 
 use warbler_node::node::Opener;
@@ -28,6 +28,8 @@ pub(crate) struct Faults {
     opened: AtomicU32,
     room: Mutex<Option<Room>>,
     damaged: Mutex<Option<Vec<u8>>>,
+    looks: AtomicU32,
+    unsound: AtomicBool,
     blocked: Mutex<bool>,
     unblocked: Condvar,
 }
@@ -48,6 +50,11 @@ impl Faults {
         self.opened.load(Ordering::SeqCst)
     }
 
+    /// How often the room was asked for.
+    pub(crate) fn looks(&self) -> u32 {
+        self.looks.load(Ordering::SeqCst)
+    }
+
     /// Says that so many bytes are free, whatever is true.
     pub(crate) fn claim_free(&self, free_bytes: Option<u64>) {
         let room = free_bytes.map(|free_bytes| Room { total_bytes: u64::MAX, free_bytes });
@@ -57,6 +64,11 @@ impl Faults {
     /// Rows of the index whose keys hold these bytes are damaged from now on.
     pub(crate) fn damage(&self, within_key: &[u8]) {
         *self.damaged.lock().expect("a lock") = Some(within_key.to_vec());
+    }
+
+    /// Lets writing behind the scenes have failed, until the engine is opened again.
+    pub(crate) fn make_unsound(&self) {
+        self.unsound.store(true, Ordering::SeqCst);
     }
 
     /// Holds all writes, or lets them go on.
@@ -78,6 +90,7 @@ impl Faults {
             return Err(EngineError::Failed("the disk does not answer".to_owned()));
         }
         self.opened.fetch_add(1, Ordering::SeqCst);
+        self.unsound.store(false, Ordering::SeqCst);
         Ok(())
     }
 
@@ -156,6 +169,7 @@ impl Engine for Faulty {
     }
 
     fn room(&self) -> Result<Room, EngineError> {
+        self.faults.looks.fetch_add(1, Ordering::SeqCst);
         match *self.faults.room.lock().expect("a lock") {
             Some(room) => Ok(room),
             None => self.engine.room(),
@@ -163,6 +177,9 @@ impl Engine for Faulty {
     }
 
     fn check_sound(&self) -> Result<(), EngineError> {
+        if self.faults.unsound.load(Ordering::SeqCst) {
+            return Err(EngineError::Failed("a buffer was not written out".to_owned()));
+        }
         self.engine.check_sound()
     }
 

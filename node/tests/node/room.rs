@@ -115,6 +115,29 @@ async fn a_write_without_room_gives_the_reserve_up_and_room_brings_it_back() {
     europe.node.shutdown().await;
 }
 
+/// What failed behind the scenes for want of room would fail the first write after it.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_engine_that_suffered_without_room_is_opened_again_before_writers_come_back() {
+    let world = World::of(&["eu-west"]);
+    let faults = Arc::new(Faults::default());
+    let europe = world.start_with("eu-west", &faults).await;
+    europe.create("general").await;
+    faults.claim_free(Some(1));
+    eventually(true, async || is_read_only(&europe).await).await;
+    faults.make_unsound();
+    let looks = faults.looks();
+    eventually(true, async || faults.looks() > looks + 1).await;
+    assert_eq!(faults.opened(), 1, "it reads well, and cannot be better without room");
+
+    faults.claim_free(Some(PLENTY));
+    eventually("200 ready".to_owned(), async || readiness(&europe).await).await;
+    assert_eq!(faults.opened(), 2);
+    europe.say("one").await;
+    faults.make_unsound();
+    eventually(3, async || europe.status().await["node"]["run"].as_u64().unwrap_or(0)).await;
+    europe.node.shutdown().await;
+}
+
 /// A small file system in place of a node's data directory, unmounted at the end.
 struct Device<'a>(&'a Path);
 

@@ -157,3 +157,30 @@ fn a_dead_region_costs_nothing_while_it_is_away() {
     assert!(frames.iter().all(heartbeats), "nothing flows between the living but heartbeats");
     assert_eq!(frames.len(), 60 * 30, "one in two seconds");
 }
+
+/// A device that is full is no reason to ask for what cannot be kept, again and again.
+#[test]
+fn a_station_without_room_asks_for_nothing_and_takes_nothing_until_there_is_room() {
+    let mut world = World::of(["oslo", "tokyo"]);
+    world.post("tokyo", "said before");
+    world.settle();
+    let has_room = |world: &mut World, has_room| {
+        let id = world.id("tokyo");
+        world.input(id, |station, now| station.replicator.handle_room(now, has_room));
+    };
+    has_room(&mut world, false);
+    world.sent.clear();
+    world.post("oslo", "pushed");
+    world.cut("oslo", "tokyo");
+    world.post("oslo", "to be pulled");
+    world.connect("oslo", "tokyo");
+    world.run_for(30_000);
+    assert_eq!(world.texts("tokyo"), ["said before"]);
+    let asked = world.frames("tokyo", "oslo");
+    let pulls = asked.iter().filter(|frame| matches!(frame, Frame::Pull { .. })).count();
+    assert_eq!(pulls, 0, "{asked:?}");
+
+    has_room(&mut world, true);
+    world.settle();
+    assert_eq!(world.texts("tokyo").len(), 3);
+}

@@ -81,6 +81,10 @@ impl RocksEngine {
             .ok_or_else(|| EngineError::Failed(format!("table `{table}` is not open")))
     }
 
+    fn check_not_failed(&self) -> Result<(), EngineError> {
+        self.failed.get().map_or(Ok(()), |error| Err(error.clone()))
+    }
+
     fn buffered_bytes(&self) -> Result<u64, EngineError> {
         let bytes = |table| {
             let family = self.column_family(table)?;
@@ -143,9 +147,7 @@ impl Engine for RocksEngine {
     }
 
     fn persist(&self, batch: &Batch) -> Result<(), EngineError> {
-        if let Some(error) = self.failed.get() {
-            return Err(error.clone());
-        }
+        self.check_not_failed()?;
         if batch.is_empty() {
             return Ok(());
         }
@@ -165,9 +167,7 @@ impl Engine for RocksEngine {
     }
 
     fn check_sound(&self) -> Result<(), EngineError> {
-        if let Some(error) = self.failed.get() {
-            return Err(error.clone());
-        }
+        self.check_not_failed()?;
         // After such a failure RocksDB may refuse all writes, for ever or until it has recovered.
         match self.background_failures()? {
             0 => Ok(()),
@@ -176,10 +176,8 @@ impl Engine for RocksEngine {
     }
 
     fn purge(&self, ranges: &[KeyRange]) -> Result<(), EngineError> {
-        match self.failed.get() {
-            Some(error) => Err(error.clone()),
-            None => purge::purge(self, ranges, purge::PATIENCE),
-        }
+        self.check_not_failed()?;
+        purge::purge(self, ranges, purge::PATIENCE)
     }
 
     fn check_files(

@@ -61,6 +61,8 @@ impl RocksEngine {
     fn await_older_views(&self, patience: Duration) -> Result<(), EngineError> {
         let now = self.db.latest_sequence_number();
         wait_until(patience, || {
+            // After a failed write the engine has to be closed: who waits must let go of it.
+            self.check_not_failed()?;
             let views = self.property(properties::NUM_SNAPSHOTS)?;
             let oldest = self.property(c"rocksdb.oldest-snapshot-sequence")?;
             Ok((views > 0 && oldest < now)
@@ -103,6 +105,7 @@ impl RocksEngine {
         let mut old = logs;
         old.extend(self.files()?.into_iter().filter(|name| name.ends_with(".sst")));
         wait_until(patience, || {
+            self.check_not_failed()?;
             let present = self.files()?;
             // Also those that were being written when the old ones were listed.
             for file in self.live_files()? {

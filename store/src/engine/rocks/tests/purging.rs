@@ -195,6 +195,24 @@ fn a_purge_waits_for_an_older_view_to_be_closed() {
     assert_eq!(holders(directory.path(), &marker(1)), [""; 0]);
 }
 
+/// It would hold an engine that has to be closed and opened again.
+#[test]
+fn a_purge_gives_up_waiting_when_a_write_has_failed() {
+    let directory = directory();
+    let engine = open_plain(directory.path());
+    put(&engine, Table::Bodies, &key(1), &marker(1));
+    let view = engine.view();
+    delete(&engine, Table::Bodies, &key(1));
+    let failure = EngineError::Failed("the disk failed".to_owned());
+    thread::scope(|threads| {
+        let purge = threads.spawn(|| engine.purge(&[all_of(Table::Bodies)]));
+        engine.failed.get_or_init(|| failure.clone());
+        let given_up = purge.join().expect("no panic").expect_err("it was not done");
+        assert_eq!(given_up.to_string(), failure.to_string());
+    });
+    assert_eq!(get(&*view, Table::Bodies, &key(1)), Some(marker(1)));
+}
+
 #[test]
 fn writes_go_on_during_purges() {
     let directory = directory();
