@@ -216,7 +216,8 @@ impl Node {
             threads.push(thread);
             running.insert(space.name().clone(), space);
         }
-        drop(caretaker);
+        // Both threads end with their last handles: those that the spaces hold.
+        drop((caretaker, committer));
         let kept = spaces.into_iter().filter_map(|config| {
             let space = running.get(&config.name)?.clone();
             Some((config, space))
@@ -242,6 +243,7 @@ impl Node {
             Ok(bound) => transport.get_or_init(|| bound).clone(),
             Err(error) => {
                 drop(keeping);
+                end(scrubbing).await;
                 stop(running.values(), threads).await;
                 return Err(error.into());
             }
@@ -261,6 +263,7 @@ impl Node {
             Err(error) => {
                 services.transport.close("the node cannot start").await;
                 drop(keeping);
+                end(scrubbing).await;
                 stop(services.spaces.values(), threads).await;
                 return Err(error.into());
             }
@@ -315,9 +318,7 @@ impl Node {
         self.retention.abort();
         self.watchdog.abort();
         self.http.shutdown().await;
-        let Scrubbing { stop: walking, thread } = self.scrubbing;
-        drop(walking);
-        join(vec![thread]).await;
+        end(self.scrubbing).await;
         // First of all that write: it would open again what is closed here.
         let (keeper, thread) = self.keeper;
         let _ = keeper.send(Event::Stop);
@@ -417,6 +418,13 @@ fn route(spaces: &BTreeMap<SpaceId, Space>, event: PeerEvent) {
 async fn stop(spaces: impl Iterator<Item = &Space>, threads: Vec<JoinHandle<()>>) {
     spaces.for_each(|space| space.deliver(ThreadInput::Stop));
     join(threads).await;
+}
+
+/// Ends the scrub. Its thread holds the store, which must be free when the node is gone.
+async fn end(scrubbing: Scrubbing) {
+    let Scrubbing { stop, thread } = scrubbing;
+    drop(stop);
+    join(vec![thread]).await;
 }
 
 async fn join(threads: Vec<JoinHandle<()>>) {
