@@ -213,6 +213,7 @@ impl Node {
             threads.push(thread);
             running.insert(space.name().clone(), space);
         }
+        drop(committer);
         drop(caretaker);
         let kept = spaces.into_iter().filter_map(|config| {
             let space = running.get(&config.name)?.clone();
