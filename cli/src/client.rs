@@ -13,6 +13,7 @@ use warbler_store::name::Name;
 
 use crate::wire::{Problem, Status};
 
+mod deeds;
 mod error;
 mod follow;
 mod space;

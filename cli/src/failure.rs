@@ -65,6 +65,11 @@ impl Failure {
         Self { kind, error: error.into(), causes: Vec::new(), hint: None }
     }
 
+    /// Its kind.
+    pub(crate) fn kind(&self) -> Kind {
+        self.kind
+    }
+
     /// Something was refused, or the data is wrong.
     pub(crate) fn refused(error: impl Into<String>) -> Self {
         Self::new(Kind::Refused, error)
@@ -287,6 +292,11 @@ fn hint_for(problem: &Problem) -> Option<String> {
     let hint = match problem.name() {
         "unknown-space" => "`warbler status` lists the spaces of the node",
         "outcome-unknown" => "make the same request again with the same key: it shows once",
+        "forbidden" => {
+            "name another user with --as, or have the role changed with `warbler \
+             conversations members`"
+        }
+        "gone" => "what is hidden or destroyed does not come back",
         "busy" => "try again in a few seconds",
         "behind" => "wait until the node has caught up, or ask the node you asked before",
         "internal" => "the node's log says more; please report this as a bug of Warbler",

@@ -53,7 +53,19 @@ enum Command {
     Post(command::post::Args),
     /// Read a conversation, and follow it
     Read(command::read::Args),
-    /// List, create and show conversations
+    /// Give a message of one's own new words
+    Edit(command::edit::Args),
+    /// Hide a message for good; its place stays
+    Redact(command::redact::Args),
+    /// React to a message with an emoji, or take it back
+    React(command::react::Args),
+    /// Destroy the words of a message, of a user or of a conversation, in all regions
+    Erase(command::erase::Args),
+    /// Show a user's conversations with what is unread
+    Inbox(command::inbox::Args),
+    /// Mark a conversation as read
+    Mark(command::mark::Args),
+    /// List, create, show and change conversations
     Conversations(command::conversations::Args),
     /// Show the state of a node
     Status(command::status::Args),
@@ -94,6 +106,12 @@ async fn run(cli: Cli) -> Result<(), Failure> {
         Command::Serve(args) => command::serve::run(args).await,
         Command::Post(args) => command::post::run(node, args).await,
         Command::Read(args) => command::read::run(node, args).await,
+        Command::Edit(args) => command::edit::run(node, args).await,
+        Command::Redact(args) => command::redact::run(node, args).await,
+        Command::React(args) => command::react::run(node, args).await,
+        Command::Erase(args) => command::erase::run(node, args).await,
+        Command::Inbox(args) => command::inbox::run(node, args).await,
+        Command::Mark(args) => command::mark::run(node, args).await,
         Command::Conversations(args) => command::conversations::run(node, args).await,
         Command::Status(args) => command::status::run(node, args).await,
         Command::Verify(args) => command::verify::run(node, args).await,

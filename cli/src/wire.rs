@@ -1,12 +1,14 @@
 //! What the HTTP interface says, as types: the answers the CLI reads and the requests it makes.
 //!
-//! Knows no sockets. Fields that a newer node adds to an answer are ignored; times and ids stay
+//! Knows no sockets. Invariant: a type holds what is printed or sent and no more. Fields that a newer node adds to an answer are ignored; times and ids stay
 //! the texts they are, since the CLI only shows them or sends them back.
+
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 /// A conversation, as listed and shown.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Conversation {
     pub(crate) name: String,
     /// 32 hex digits.
@@ -17,6 +19,51 @@ pub(crate) struct Conversation {
     pub(crate) last_message: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) last_at: Option<String>,
+    /// `open` or `members`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<String>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) damaged: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) title: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) topic: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) retention_ms: Option<u64>,
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) pins: Vec<String>,
+    /// Roles by user; absent in lists.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) members: Option<BTreeMap<String, String>>,
+    /// Only in the answer to a change.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) durability: Option<Durability>,
+}
+
+/// A conversation in an inbox.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct InboxConversation {
+    #[serde(flatten)]
+    pub(crate) conversation: Conversation,
+    pub(crate) unread: u64,
+    /// There are more than were counted.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) more: bool,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) read: Option<String>,
+    /// Messages that came in below what was read.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(crate) late: Vec<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) last: Option<Message>,
+}
+
+/// A page of an inbox.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Inbox {
+    pub(crate) conversations: Vec<InboxConversation>,
+    /// The name to go on after; absent at the end.
+    pub(crate) after: Option<String>,
 }
 
 /// A page of the list of conversations, by name.
@@ -28,7 +75,7 @@ pub(crate) struct Conversations {
 }
 
 /// A message, as read.
-#[derive(Debug, Clone, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
 pub(crate) struct Message {
     pub(crate) id: String,
     pub(crate) conversation: String,
@@ -40,6 +87,39 @@ pub(crate) struct Message {
     pub(crate) reply_to: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(crate) thread: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) edited: Option<By>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) redacted: Option<By>,
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub(crate) erased: bool,
+    /// How many people set each emoji.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) reactions: BTreeMap<String, u64>,
+}
+
+/// Who did something to a message, and when.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct By {
+    pub(crate) by: String,
+    pub(crate) at: String,
+}
+
+/// What was erased; of a message, all messages of an author, a conversation, or those of one
+/// whose time was over.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Erased {
+    /// `message`, `author`, `conversation` or `expired`.
+    pub(crate) what: String,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) conversation: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) id: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) author: Option<String>,
+    /// The last message that it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub(crate) up_to: Option<String>,
 }
 
 /// A page of a conversation, oldest first.
@@ -60,13 +140,28 @@ pub(crate) struct NewMessage<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) reply_to: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) thread: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub(crate) at: Option<String>,
 }
 
-/// A conversation to create.
+/// New words for a message.
 #[derive(Debug, Serialize)]
+pub(crate) struct EditedMessage<'a> {
+    pub(crate) body: &'a str,
+    pub(crate) author: &'a str,
+}
+
+/// A conversation to create.
+#[derive(Debug, Default, Serialize)]
 pub(crate) struct NewConversation<'a> {
     pub(crate) name: &'a str,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) access: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub(crate) owner: Option<&'a str>,
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub(crate) members: BTreeMap<String, String>,
 }
 
 /// What the node answers to a post.
@@ -76,7 +171,22 @@ pub(crate) struct Receipt {
     pub(crate) durability: Durability,
 }
 
-/// In how many regions a post is durable.
+/// What the node answers to all writes but posts.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(crate) struct Done {
+    /// False if it was so already.
+    pub(crate) changed: bool,
+    pub(crate) durability: Durability,
+}
+
+/// What is left in files after a sweep.
+#[derive(Debug, Serialize, Deserialize)]
+pub(crate) struct Swept {
+    /// Spaces.
+    pub(crate) pending: Vec<String>,
+}
+
+/// In how many regions a write is durable.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub(crate) struct Durability {
     /// Regions asked for.
@@ -126,6 +236,15 @@ pub(crate) struct SpaceStatus {
     /// Messages whose id is further ahead of the clock than allowed.
     #[serde(default)]
     pub(crate) ahead_ids: u64,
+    /// Entries that left the log.
+    #[serde(default)]
+    pub(crate) trimmed: u64,
+    /// Entries that are held and could not be applied.
+    #[serde(default)]
+    pub(crate) quarantined: u64,
+    /// Conversations of which erased bytes may still lie in files.
+    #[serde(default)]
+    pub(crate) sweeps_pending: u64,
     #[serde(default)]
     pub(crate) vector: Vec<Component>,
 }
@@ -143,12 +262,16 @@ pub(crate) struct Component {
 #[derive(Debug, Deserialize)]
 pub(crate) struct PeerStatus {
     pub(crate) name: String,
+    #[serde(default)]
+    pub(crate) id: String,
     pub(crate) region: String,
     pub(crate) connected: bool,
     pub(crate) since: Option<String>,
     pub(crate) address: Option<String>,
     /// Round trip, milliseconds.
     pub(crate) rtt_ms: Option<f64>,
+    /// By how much its clock is ahead, milliseconds.
+    pub(crate) clock_ahead_ms: Option<i64>,
     /// UDP payload.
     #[serde(default)]
     pub(crate) sent_bytes: u64,

@@ -2,6 +2,8 @@
 //! their exit codes. What needs no node comes first, then a scripted stand-in for one, then the
 //! real thing.
 
+#[path = "cli/deeds.rs"]
+mod deeds;
 #[path = "cli/demo.rs"]
 mod demo;
 #[path = "cli/follow.rs"]

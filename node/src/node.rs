@@ -99,7 +99,10 @@ impl StartError {
             Self::Replica { source: ReplicaError::Damaged(why), .. } => {
                 EngineError::Damaged(why.clone()).hint().map(str::to_owned)
             }
-            Self::Replica { source: ReplicaError::Space { .. }, .. }
+            Self::Replica {
+                source: ReplicaError::Unfinished(_) | ReplicaError::Space { .. },
+                ..
+            }
             | Self::Cluster(_)
             | Self::Random(_)
             | Self::Thread(_) => None,

@@ -2,6 +2,8 @@
 
 #[path = "node/convergence.rs"]
 mod convergence;
+#[path = "node/deeds.rs"]
+mod deeds;
 #[path = "node/failing.rs"]
 mod failing;
 #[path = "node/faulty.rs"]
@@ -18,5 +20,7 @@ mod sessions;
 mod starting;
 #[path = "node/stream.rs"]
 mod stream;
+#[path = "node/upkeep.rs"]
+mod upkeep;
 #[path = "node/world.rs"]
 mod world;

@@ -10,6 +10,8 @@ mod durability;
 mod exchange;
 #[path = "replication/liars.rs"]
 mod liars;
+#[path = "replication/operations.rs"]
+mod operations;
 #[path = "replication/station.rs"]
 mod station;
 #[path = "replication/wire.rs"]

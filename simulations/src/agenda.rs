@@ -70,6 +70,18 @@ pub(crate) enum Event {
     Mend { cut: Vec<(usize, usize)> },
     /// A connection ends for no reason: a mutant's.
     Reconnect,
+    /// An entry that nobody can apply comes into the world.
+    Poison,
+    /// A disk fills up.
+    Fill,
+    /// There is room on a disk again.
+    Room { node: usize },
+    /// A disk is lost.
+    Wipe,
+    /// A bit of a disk flips.
+    Flip,
+    /// A damaged disk is replaced.
+    Replace { node: usize },
     /// All trouble ends.
     Calm,
     /// Everything must have converged.
@@ -105,6 +117,12 @@ impl Event {
             | Self::Cut
             | Self::Mend { .. }
             | Self::Reconnect
+            | Self::Poison
+            | Self::Fill
+            | Self::Room { .. }
+            | Self::Wipe
+            | Self::Flip
+            | Self::Replace { .. }
             | Self::Calm
             | Self::Converged
             | Self::End => None,
@@ -137,6 +155,12 @@ impl Event {
             Self::Cut => (18, 0, &[]),
             Self::Mend { .. } => (19, 0, &[]),
             Self::Reconnect => (20, 0, &[]),
+            Self::Poison => (27, 0, &[]),
+            Self::Fill => (28, 0, &[]),
+            Self::Room { node } => (29, *node, &[]),
+            Self::Wipe => (30, 0, &[]),
+            Self::Flip => (31, 0, &[]),
+            Self::Replace { node } => (32, *node, &[]),
             Self::Calm => (21, 0, &[]),
             Self::Converged => (22, 0, &[]),
             Self::End => (23, 0, &[]),

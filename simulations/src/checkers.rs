@@ -6,6 +6,7 @@
 
 mod archive;
 mod causality;
+pub(crate) mod containment;
 mod convergence;
 mod durability;
 mod erasure;
@@ -14,6 +15,7 @@ mod model;
 mod post_set;
 mod quiescence;
 mod rows;
+mod trimming;
 mod uniqueness;
 
 use std::fmt;
@@ -30,6 +32,7 @@ pub(crate) use model::Model;
 pub(crate) use post_set::PostSet;
 pub(crate) use quiescence::{Quiescence, SILENCE_MILLIS};
 pub(crate) use rows::Rows;
+pub(crate) use trimming::Trimming;
 pub(crate) use uniqueness::Uniqueness;
 
 /// What was broken.
@@ -105,6 +108,7 @@ pub(crate) struct Checkers {
     pub(crate) quiescence: Quiescence,
     pub(crate) archive: Archive,
     pub(crate) erasures: Erasures,
+    pub(crate) trimming: Trimming,
     /// What each node must show, by the entries on its disk.
     pub(crate) models: Vec<Model>,
 }
@@ -121,6 +125,7 @@ impl Checkers {
             quiescence: Quiescence::default(),
             archive: Archive::new(space),
             erasures: Erasures::new(nodes),
+            trimming: Trimming::new(nodes),
             models: vec![Model::default(); nodes],
         }
     }

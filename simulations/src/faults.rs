@@ -33,6 +33,14 @@ pub struct Faults {
     pub torn_writes: u64,
     /// Stretches in which a node stands still.
     pub pauses: u64,
+    /// Logs in the run with an entry that nobody can apply.
+    pub poisons: u64,
+    /// Disks that fill up in the run.
+    pub full_disks: u64,
+    /// Disks that are lost in the run; then logs are not trimmed.
+    pub wiped_disks: u64,
+    /// Bits that flip on disks in the run; then logs are not trimmed.
+    pub flipped_bits: u64,
     /// Jumps of wall clocks in the run.
     pub clock_jumps: u64,
     /// How far wall clocks are apart, in milliseconds.
@@ -53,6 +61,8 @@ pub struct Faults {
     pub hurry: u64,
     /// Posts with bodies of many kilobytes: enough to fill windows, budgets and buffers.
     pub long_bodies: u64,
+    /// Of what people ask for, what is to be durable in two regions or more.
+    pub wide: u64,
     /// Of what people do, what is done to what was said before.
     pub deeds: u64,
     /// Of what people do, what has something forgotten: a message, an author, a conversation.
@@ -91,11 +101,20 @@ impl Faults {
             conversations: 1 + some(800, 0, 5) as usize,
             hurry: 1,
             long_bodies: 4 + some(60, 100, 600),
+            wide: 250,
             deeds: some(750, 100, 600),
             forgets: some(600, 4, 60),
             upkeep: some(800, 50, 4_000),
             trims: some(750, 1, 1) > 0,
+            poisons: some(200, 1, 3),
+            full_disks: some(250, 1, 3),
+            wiped_disks: some(150, 1, 2),
+            flipped_bits: some(150, 1, 3),
         };
+        if faults.wiped_disks + faults.flipped_bits > 0 {
+            // Who has lost what all have trimmed could not get it again from a log.
+            faults.trims = false;
+        }
         if some(40, 1, 1) > 0 {
             faults.hurry = 5;
             faults.conversations = 1;

@@ -34,11 +34,25 @@ pub enum Mutant {
     Reconnects,
     /// The gateway in front of nodes replaces idempotency keys.
     ForgetsKeys,
+    /// Disks keep no row of the erasure table.
+    ForgetsErasures,
+    /// Disks keep words that a row of the erasure table makes the store remove.
+    KeepsErasedWords,
+    /// Where the erasure of words travels, somebody puts the words back.
+    SendsErasedWords,
+    /// Disks keep no redaction.
+    ForgetsRedactions,
+    /// Of two edits the one with the later clock shows.
+    EditsByTheClock,
+    /// Settings stand beside those that replace them.
+    KeepsReplacedSettings,
+    /// Peers are believed to hold all that is held here, so logs are trimmed too early.
+    PeersExaggerate,
 }
 
 impl Mutant {
     /// All of them.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 18] = [
         Self::DisksLoseFlushes,
         Self::AnswersBeforeTheDisk,
         Self::DisksDropARow,
@@ -50,6 +64,13 @@ impl Mutant {
         Self::DropsEntries,
         Self::Reconnects,
         Self::ForgetsKeys,
+        Self::ForgetsErasures,
+        Self::KeepsErasedWords,
+        Self::SendsErasedWords,
+        Self::ForgetsRedactions,
+        Self::EditsByTheClock,
+        Self::KeepsReplacedSettings,
+        Self::PeersExaggerate,
     ];
 
     /// Its name on a command line.
@@ -67,6 +88,13 @@ impl Mutant {
             Self::DropsEntries => "drops-entries",
             Self::Reconnects => "reconnects",
             Self::ForgetsKeys => "forgets-keys",
+            Self::ForgetsErasures => "forgets-erasures",
+            Self::KeepsErasedWords => "keeps-erased-words",
+            Self::SendsErasedWords => "sends-erased-words",
+            Self::ForgetsRedactions => "forgets-redactions",
+            Self::EditsByTheClock => "edits-by-the-clock",
+            Self::KeepsReplacedSettings => "keeps-replaced-settings",
+            Self::PeersExaggerate => "peers-exaggerate",
         }
     }
 
@@ -83,6 +111,23 @@ impl Mutant {
             }
             Self::ForgetsKeys | Self::ShowsBatchesBackwards => {
                 faults.flush.1 = faults.flush.1.max(400_000);
+            }
+            Self::ForgetsErasures | Self::KeepsErasedWords | Self::SendsErasedWords => {
+                faults.forgets = faults.forgets.max(60);
+            }
+            Self::ForgetsRedactions | Self::EditsByTheClock | Self::KeepsReplacedSettings => {
+                faults.deeds = faults.deeds.max(600);
+                faults.skew = faults.skew.max(10_000);
+                faults.conversations = 1;
+                faults.forgets = 0;
+            }
+            Self::PeersExaggerate => {
+                // Answers for two regions would be wrong before anything is trimmed.
+                faults.wide = 0;
+                faults.partitions = faults.partitions.max(6);
+                faults.upkeep = 400;
+                faults.trims = true;
+                (faults.wiped_disks, faults.flipped_bits) = (0, 0);
             }
             Self::AnswersBeforeTheDisk
             | Self::DisksDropARow

@@ -69,6 +69,12 @@ pub(crate) struct Node {
     pub(crate) paused: Micros,
     /// Whether the next write fails, and whether it is kept all the same.
     pub(crate) tear: Option<bool>,
+    /// Until when its disk is full.
+    pub(crate) full: Micros,
+    /// Whether a row of its disk is damaged: the disk will be replaced.
+    pub(crate) is_damaged: bool,
+    /// When its disk was lost last.
+    pub(crate) wiped: Option<Micros>,
     /// A copy of the disk, for the mutant that returns from it.
     pub(crate) copy: Option<MemoryEngine>,
 }
@@ -87,6 +93,9 @@ impl Node {
             process: None,
             paused: 0,
             tear: None,
+            full: 0,
+            is_damaged: false,
+            wiped: None,
             copy: None,
         }
     }

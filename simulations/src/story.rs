@@ -22,6 +22,14 @@ pub struct Story {
     pub looks: u64,
     /// Rows of erasure tables that were written.
     pub erasures: u64,
+    /// Disks that were full.
+    pub full_disks: u64,
+    /// Disks that were lost, or replaced because of damage.
+    pub wiped_disks: u64,
+    /// Bits that flipped.
+    pub flipped_bits: u64,
+    /// Logs with an entry that nobody can apply.
+    pub poisoned: u64,
     /// Entries trimmed from logs.
     pub trimmed: u64,
     /// Snapshots built and installed.

@@ -4,9 +4,12 @@
 //! Invariant: everything that happens is an event or follows from one, at one virtual moment.
 
 mod deeds;
+mod disks;
 mod driver;
 mod network;
 mod people;
+mod poison;
+mod spoil;
 mod trouble;
 mod upkeep;
 mod verdict;
@@ -54,6 +57,8 @@ pub(crate) struct World<'t> {
     now: Micros,
     /// When all trouble ended.
     calm: Option<Micros>,
+    /// Whether all nodes held the same when that was looked at last, in calm.
+    agreed: bool,
     agenda: Agenda,
     dice: Streams,
     space: Name,
@@ -97,6 +102,7 @@ impl<'t> World<'t> {
             faults,
             now: 0,
             calm: None,
+            agreed: false,
             agenda: Agenda::default(),
             dice: Streams {
                 trouble: stream(Stream::Trouble),
@@ -200,6 +206,18 @@ impl<'t> World<'t> {
                 self.mend(&cut);
                 Ok(())
             }
+            Event::Poison => self.poison_any(),
+            Event::Fill => {
+                self.fill_any();
+                Ok(())
+            }
+            Event::Room { node } => {
+                self.make_room(node);
+                Ok(())
+            }
+            Event::Wipe => self.wipe_any(),
+            Event::Flip => self.flip_any(),
+            Event::Replace { node } => self.replace(node),
             Event::Reconnect => self.reconnect_any(),
             Event::Calm => {
                 self.grow_calm();
@@ -230,4 +248,9 @@ impl<'t> World<'t> {
             self.chronicle.tell(self.now, place, || line);
         }
     }
+}
+
+/// Something that must not be, of which no promise speaks.
+fn unsound(how: String) -> Broken {
+    Broken::new(crate::checkers::Promise::Soundness, how)
 }

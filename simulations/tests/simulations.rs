@@ -19,18 +19,18 @@ fn total(stories: &[Story], figure: impl Fn(&Story) -> u64) -> u64 {
 #[test]
 fn two_regions_keep_every_promise() {
     let stories = expect_all(2, 1_000..1_010);
-    assert!(total(&stories, |story| story.acknowledged) > 1_000);
+    assert!(total(&stories, |story| story.acknowledged) > 500);
 }
 
 #[test]
 fn three_regions_keep_every_promise() {
     let stories = expect_all(3, 2_000..2_010);
-    assert!(total(&stories, |story| story.acknowledged_wider) > 100);
+    assert!(total(&stories, |story| story.acknowledged_wider) > 50);
 }
 
 #[test]
 fn five_regions_keep_every_promise() {
-    let stories = expect_all(5, 3_000..3_010);
+    let stories = expect_all(5, 3_000..3_020);
     // A world without trouble proves nothing: every kind must have struck.
     assert!(total(&stories, |story| story.crashes) > 0, "no crash");
     assert!(total(&stories, |story| story.torn_writes) > 0, "no torn write");
@@ -41,6 +41,16 @@ fn five_regions_keep_every_promise() {
     assert!(total(&stories, |story| story.frames_doubled) > 0, "no doubled frame");
     assert!(total(&stories, |story| story.retries) > 0, "no retry");
     assert!(total(&stories, |story| story.resumes) > 0, "nobody resumed");
+    assert!(total(&stories, |story| story.done) > 0, "nothing was done");
+    assert!(total(&stories, |story| story.erasures) > 0, "nothing was erased");
+    assert!(total(&stories, |story| story.looks) > 0, "nobody looked");
+    assert!(total(&stories, |story| story.trimmed) > 0, "nothing was trimmed");
+    assert!(total(&stories, |story| story.snapshots) > 0, "no snapshot");
+    assert!(total(&stories, |story| story.sweeps) > 0, "nothing was swept");
+    assert!(total(&stories, |story| story.poisoned) > 0, "no poison");
+    assert!(total(&stories, |story| story.full_disks) > 0, "no full disk");
+    assert!(total(&stories, |story| story.wiped_disks) > 0, "no lost disk");
+    assert!(total(&stories, |story| story.flipped_bits) > 0, "no flipped bit");
 }
 
 #[test]
@@ -140,4 +150,40 @@ fn connections_that_are_made_again_all_the_time_are_caught() {
 #[test]
 fn a_gateway_that_forgets_keys_is_caught() {
     expect_caught(Mutant::ForgetsKeys, 5, &[Promise::Uniqueness]);
+}
+
+#[test]
+fn a_disk_that_forgets_what_was_erased_is_caught() {
+    let promises = [Promise::Erasure, Promise::Durability, Promise::Model];
+    expect_caught(Mutant::ForgetsErasures, 2, &promises);
+}
+
+#[test]
+fn a_disk_that_keeps_erased_words_is_caught() {
+    expect_caught(Mutant::KeepsErasedWords, 2, &[Promise::Erasure]);
+}
+
+#[test]
+fn a_link_that_puts_erased_words_back_is_caught() {
+    expect_caught(Mutant::SendsErasedWords, 10, &[Promise::Erasure]);
+}
+
+#[test]
+fn a_disk_that_forgets_redactions_is_caught() {
+    expect_caught(Mutant::ForgetsRedactions, 2, &[Promise::Model]);
+}
+
+#[test]
+fn edits_that_the_clock_decides_are_caught() {
+    expect_caught(Mutant::EditsByTheClock, 20, &[Promise::Model]);
+}
+
+#[test]
+fn settings_that_stand_beside_those_that_replace_them_are_caught() {
+    expect_caught(Mutant::KeepsReplacedSettings, 5, &[Promise::Model, Promise::Convergence]);
+}
+
+#[test]
+fn logs_that_are_trimmed_before_all_hold_them_are_caught() {
+    expect_caught(Mutant::PeersExaggerate, 10, &[Promise::Trimming]);
 }

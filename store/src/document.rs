@@ -14,6 +14,7 @@ mod snapshot;
 mod tips;
 
 pub use change::{Change, ChangeError, ChangeHash, MAX_CHANGE_OPS};
+pub(crate) use snapshot::MAX_SAVED_BYTES;
 pub use snapshot::{Snapshot, SnapshotError};
 pub use tips::{ChangeFact, Tips};
 

@@ -17,6 +17,7 @@
 
 #![warn(missing_docs)]
 
+pub mod base;
 pub mod bytes;
 pub mod clock;
 pub mod digest;
@@ -34,8 +35,11 @@ mod projection;
 pub mod reader;
 pub mod record;
 pub mod replica;
+#[cfg(test)]
+mod scene;
 pub mod seal;
 pub mod tables;
 pub mod token;
+mod upgrade;
 pub mod vector;
 pub mod verify;

@@ -152,6 +152,8 @@ pub fn parcel(
         Ok(bodies) => bodies,
         Err(error) => match tables::get::<QuarantineRow>(view, &key)? {
             Some(row) => quarantined(view, &entry, row)?,
+            // Nobody read what it says: it came when its conversation was erased.
+            None if retires(view, space, &entry)? => Vec::new(),
             None => return Err(error),
         },
     };
@@ -171,8 +173,8 @@ fn carried(
     let mut carried = Vec::new();
     match kind {
         EntryKind::Segment { conversation, change, .. } => {
+            let retired = retirement(view, space, conversation)?;
             let (change, _) = decode(&change)?;
-            let retired = is_retired(view, space, conversation)?;
             let records = records_of(&change, place);
             for (identity, statement) in records.map_err(|why| damaged(space, entry, why))? {
                 let (Some(reference), Some(words)) =
@@ -180,26 +182,31 @@ fn carried(
                 else {
                     continue;
                 };
+                if let Some(row) = &retired {
+                    carried.push(Carried::Erased(row.clone()));
+                    continue;
+                }
                 let message = words.message.unwrap_or(identity);
                 let place = (message, words.front.unwrap_or_default());
-                let body = match retired {
-                    true => None,
-                    false => read_body(view, conversation, place, reference)?,
-                };
+                let body = read_body(view, conversation, place, reference)?;
                 carried.push(body_or_cover(view, space, entry, body, &words)?);
             }
         }
         EntryKind::Conversation { name, incarnation, change } => {
             let conversation = ConversationId::of(space, &name, incarnation);
             let (change, _) = decode(&change)?;
-            let retired = is_retired(view, space, conversation)?;
             let settings = settings_of(&change, conversation, place);
+            let retired = retirement(view, space, conversation)?;
             for record in settings.map_err(|why| damaged(space, entry, why))?.1 {
                 let Some(reference) = record.setting.body() else { continue };
+                if let Some(row) = &retired {
+                    carried.push(Carried::Erased(row.clone()));
+                    continue;
+                }
                 let setting = record.setting.key(conversation).identity;
                 let key = BodyKey::title(conversation, setting, reference.digest);
                 let body = tables::get::<Body>(view, &key)?;
-                let body = body.filter(|body| !retired && body.reference() == reference);
+                let body = body.filter(|body| body.reference() == reference);
                 let words = Words { conversation, message: None, author: &record.by, front: None };
                 carried.push(body_or_cover(view, space, entry, body, &words)?);
             }
@@ -212,15 +219,33 @@ fn carried(
     Ok(carried)
 }
 
-/// Whether a conversation was erased. Its rows are removed bit by bit: until they are gone its
-/// words are held, and yet not sent.
-fn is_retired(
+/// The row that erased a conversation, if it was. Its words leave the tables bit by bit: they are
+/// not sent from there meanwhile.
+fn retirement(
     view: &(impl View + ?Sized),
     space: SpaceId,
     conversation: ConversationId,
+) -> Result<Option<Erasure>, EngineError> {
+    tables::get(view, &(space, ErasureKey::Conversation(conversation)))
+}
+
+/// Whether an entry is about a conversation that was erased.
+fn retires(
+    view: &(impl View + ?Sized),
+    space: SpaceId,
+    entry: &LogEntry,
 ) -> Result<bool, EngineError> {
-    let key = (space, ErasureKey::Conversation(conversation));
-    Ok(tables::get::<Erasure>(view, &key)?.is_some())
+    let conversation = match decoded(space, entry)?.kind {
+        EntryKind::Segment { conversation, .. } => conversation,
+        EntryKind::Conversation { name, incarnation, .. } => {
+            ConversationId::of(space, &name, incarnation)
+        }
+        EntryKind::Origin { .. }
+        | EntryKind::Markers(_)
+        | EntryKind::Erasures { .. }
+        | EntryKind::Unknown { .. } => return Ok(false),
+    };
+    Ok(retirement(view, space, conversation)?.is_some())
 }
 
 fn body_or_cover(

@@ -1,8 +1,12 @@
 //! Opening a store: whose it is, and of which format.
+//!
+//! Invariant: a store that is refused is left as it was.
 
+use crate::base;
 use crate::engine::{Batch, Engine, EngineError};
 use crate::id::NodeId;
 use crate::tables::{self, FORMAT_VERSION, FormatRow, NodeRow};
+use crate::upgrade;
 
 /// Why a store may not be used.
 #[derive(Debug, Clone, thiserror::Error)]
@@ -10,6 +14,15 @@ pub enum OpenError {
     /// It was written by a later version of Warbler.
     #[error("the store has format {found}, this version knows formats up to {FORMAT_VERSION}")]
     Newer {
+        /// Its format.
+        found: u32,
+    },
+    /// It was written by a version of Warbler that is older than this one can read.
+    #[error(
+        "the store has format {found}, this version converts formats from {} on",
+        upgrade::CONVERTED
+    )]
+    Older {
         /// Its format.
         found: u32,
     },
@@ -32,6 +45,9 @@ impl OpenError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Newer { .. } => Some("start it with the later version of warbler".to_owned()),
+            Self::Older { .. } => {
+                Some("convert it with the version of warbler in between".to_owned())
+            }
             Self::OtherNode { .. } => {
                 Some("bring back the key that belongs to this store".to_owned())
             }
@@ -40,23 +56,35 @@ impl OpenError {
     }
 }
 
-/// Makes an empty store `node`'s, or checks that it is.
+/// Makes an empty store `node`'s, or checks that it is. A store of the format before is converted,
+/// which takes a while if it is large, and goes on where it was if it is killed. What is left of a
+/// space that was not taken in to its end is wiped.
 ///
 /// # Errors
-/// When it is another node's or of a newer format; then nothing was written.
+/// When it is another node's or of another format; then nothing was written. When the engine
+/// fails or a row that is to be converted is damaged; then it can be tried again.
 pub fn claim(engine: &dyn Engine, node: NodeId) -> Result<(), OpenError> {
     if let Some(FormatRow { version }) = tables::get(engine, &())? {
         if version > FORMAT_VERSION {
             return Err(OpenError::Newer { found: version });
         }
+        if version < upgrade::CONVERTED {
+            return Err(OpenError::Older { found: version });
+        }
         let owner: Option<NodeRow> = tables::get(engine, &())?;
-        return match owner {
+        match owner {
             Some(NodeRow { node: found }) if found != node => {
-                Err(OpenError::OtherNode { found, expected: node })
+                return Err(OpenError::OtherNode { found, expected: node });
             }
-            Some(_) => Ok(()),
-            None => Err(EngineError::Damaged("the store names no owner".to_owned()).into()),
-        };
+            Some(_) => {}
+            None => {
+                return Err(EngineError::Damaged("the store names no owner".to_owned()).into());
+            }
+        }
+        if version < FORMAT_VERSION || upgrade::is_going_on(engine)? {
+            upgrade::convert(engine)?;
+        }
+        return Ok(base::wipe_unfinished(engine)?);
     }
     let mut batch = Batch::default();
     tables::put(&mut batch, &(), &FormatRow { version: FORMAT_VERSION });

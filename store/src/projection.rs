@@ -36,9 +36,6 @@ pub(crate) struct Share {
 }
 
 impl Share {
-    /// All messages at once.
-    pub(crate) const WHOLE: Self = Self { part: 0, parts: 1 };
-
     /// The first share of a conversation with so many messages.
     pub(crate) fn first_of(messages: u64) -> Self {
         Self { part: 0, parts: messages / SHARE_MESSAGES + 1 }

@@ -24,11 +24,11 @@ mod deeds;
 mod directory;
 mod documents;
 mod erase;
-mod left;
 mod maintain;
 mod markers;
 mod operate;
 mod place;
+mod repair;
 mod seal;
 mod settings;
 mod write;
@@ -45,6 +45,7 @@ pub use maintain::{Built, Kept, KeyRange};
 pub(crate) use maintain::{change_of, changes_of, genesis_of};
 pub use operate::{Actor, CommandError, MAX_MESSAGE_EMOJIS, Operated, Operation};
 pub(crate) use place::read_body;
+pub use repair::Repaired;
 pub use seal::Sealed;
 pub(crate) use seal::front_of;
 pub use write::{MAX_KEY_BYTES, NewMessage, Placing, Posted};
@@ -129,6 +130,9 @@ pub enum ReplicaError {
     /// The log and the documents do not fit together.
     #[error("the stored documents are damaged: {0}")]
     Damaged(String),
+    /// The space was not taken in to its end: what there is of it must be wiped first.
+    #[error("space `{0}` is only there in part, from an import that did not end")]
+    Unfinished(Name),
     /// The store belongs to a space of another name.
     #[error("the store holds space `{found}` under the id of `{expected}`")]
     Space {
@@ -183,6 +187,9 @@ impl Replica {
         document_cache_bytes: usize,
     ) -> Result<Self, ReplicaError> {
         let space = SpaceId::of(name);
+        if crate::base::is_unfinished(&*engine, space)? {
+            return Err(ReplicaError::Unfinished(name.clone()));
+        }
         let state = match tables::get::<SpaceRow>(&*engine, &space)? {
             Some(row) if row.name != *name => {
                 return Err(ReplicaError::Space { found: row.name, expected: name.clone() });

@@ -7,6 +7,8 @@
 use crate::engine::{EngineError, Table};
 
 const CHECKSUM_BYTES: usize = 8;
+/// The greatest length of a value of which every bit is tried, in bytes: some milliseconds.
+const MAX_MENDED_BYTES: usize = 2048;
 /// How much of a key an error shows, in bytes: all but the longest names.
 const MAX_SHOWN_BYTES: usize = 64;
 
@@ -47,6 +49,25 @@ pub fn open<'a>(
     Ok(&sealed[1..])
 }
 
+/// The value that one flipped bit made of it, if there is one whose checksum fits. Only for values
+/// that are not large: each bit is tried.
+#[must_use]
+pub fn mend(table: Table, key: &[u8], value: &[u8]) -> Option<Vec<u8>> {
+    if value.len() > MAX_MENDED_BYTES || value.len() <= CHECKSUM_BYTES {
+        return None;
+    }
+    let mut value = value.to_vec();
+    for bit in 0..value.len() * 8 {
+        value[bit / 8] ^= 1 << (bit % 8);
+        let (sealed, stored) = value.split_at(value.len() - CHECKSUM_BYTES);
+        if checksum(table, key, sealed) == stored {
+            return Some(value);
+        }
+        value[bit / 8] ^= 1 << (bit % 8);
+    }
+    None
+}
+
 /// The error for a row that cannot be what it should be.
 pub fn damaged(table: Table, key: &[u8], why: impl std::fmt::Display) -> EngineError {
     let hex: String = key.iter().take(MAX_SHOWN_BYTES).map(|byte| format!("{byte:02x}")).collect();
@@ -82,6 +103,8 @@ mod tests {
             let mut flipped = value.clone();
             flipped[place % value.len()] ^= 1 << bit;
             prop_assert!(open(Table::Log, &key, 1, &flipped).is_err());
+            prop_assert_eq!(mend(Table::Log, &key, &flipped), Some(value));
+            prop_assert_eq!(mend(Table::Meta, &key, &flipped), None);
             let _ = open(Table::Log, &key, 1, &content);
         }
     }

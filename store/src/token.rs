@@ -20,7 +20,7 @@ pub struct Token {
     pub space: SpaceId,
     /// Everything up to here was seen.
     pub vector: VersionVector,
-    /// Of the entry after `vector` of this origin, so many messages were seen too.
+    /// Of the entry after `vector` of this origin, so many records were seen too.
     pub within: Option<(OriginId, u32)>,
 }
 

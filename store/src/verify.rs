@@ -10,21 +10,24 @@
 //! its own, and may stop between any two; [`verify`] runs all of them. It takes as much memory as
 //! one share of a conversation (`projection.rs`) or one origin's step. Invariant: damage is named,
 //! never a panic and never an error that ends the walk; entries in quarantine are exempt from what
-//! they cannot fulfil. What only this node knows cannot be proven: which messages came late, and
-//! what is still to be swept.
+//! they cannot fulfil. What nothing else in the store tells of cannot be missed: which
+//! messages came late here, what is still to be swept, and the words of an entry in quarantine.
 
 mod chains;
 mod conversations;
 mod documents;
 mod rows;
 mod spaces;
+#[cfg(test)]
+pub(crate) mod tests;
 
-use std::collections::BTreeMap;
 use std::fmt;
 
-use crate::engine::{EngineError, Table, View};
+pub(crate) use conversations::Totals;
+pub(crate) use rows::in_quarantine;
+
+use crate::engine::{Table, View};
 use crate::id::{ConversationId, OriginId, SpaceId};
-use crate::name::Name;
 use crate::projection::Share;
 use crate::tables::{self, RowType, SpaceRow, Whose};
 
@@ -126,6 +129,8 @@ impl<R> Held<R> {
 #[derive(Debug, Clone, Default)]
 pub struct Verification {
     stage: Stage,
+    /// The only space that is looked at, if it is one.
+    only: Option<SpaceId>,
 }
 
 #[derive(Debug, Clone)]
@@ -165,6 +170,11 @@ impl Verification {
         Self::default()
     }
 
+    /// A walk of one space, also while it is taken in; its rows were judged one by one before.
+    pub(crate) fn of_space(space: SpaceId) -> Self {
+        Self { stage: Stage::Logs { after: None, at: None }, only: Some(space) }
+    }
+
     /// Whether everything was walked.
     #[must_use]
     pub const fn is_done(&self) -> bool {
@@ -174,7 +184,7 @@ impl Verification {
     /// Walks on: about `limit` rows, or one share of a conversation.
     pub fn step(&mut self, view: &dyn View, limit: usize) -> Slice {
         let mut slice = Slice::default();
-        let limit = limit.max(1);
+        let (limit, only) = (limit.max(1), self.only);
         self.stage = match std::mem::replace(&mut self.stage, Stage::Done) {
             Stage::Rows { table, after } => {
                 match rows::step(view, table, after, limit, &mut slice) {
@@ -182,20 +192,22 @@ impl Verification {
                     None => Stage::Logs { after: None, at: None },
                 }
             }
-            Stage::Logs { after, at } => match chains::step(view, after, at, limit, &mut slice) {
-                Some((after, at)) => Stage::Logs { after, at },
-                None => Stage::Conversations {
-                    after: tables::ConversationRow::PREFIX.to_vec(),
-                    share: None,
-                },
-            },
+            Stage::Logs { after, at } => {
+                match chains::step(view, only, (after, at), limit, &mut slice) {
+                    Some((after, at)) => Stage::Logs { after, at },
+                    None => Stage::Conversations {
+                        after: tables::ConversationRow::PREFIX.to_vec(),
+                        share: None,
+                    },
+                }
+            }
             Stage::Conversations { after, share } => {
-                match conversations::step(view, after, share, &mut slice) {
+                match conversations::step(view, only, (after, share), &mut slice) {
                     Some((after, share)) => Stage::Conversations { after, share },
                     None => Stage::Spaces { after: SpaceRow::PREFIX.to_vec() },
                 }
             }
-            Stage::Spaces { after } => match spaces::step(view, &after, &mut slice) {
+            Stage::Spaces { after } => match spaces::step(view, only, &after, &mut slice) {
                 Some(after) => Stage::Spaces { after },
                 None => Stage::Done,
             },
@@ -214,18 +226,13 @@ pub fn verify(view: &dyn View, mut seen: impl FnMut(Slice)) {
     }
 }
 
-/// The spaces that a store holds, with their names; those whose rows cannot be read are left out.
-pub(crate) fn spaces_of(view: &dyn View) -> BTreeMap<SpaceId, Name> {
+/// The spaces that a store holds, also those whose rows are damaged.
+pub(crate) fn spaces_of(view: &dyn View) -> Vec<SpaceId> {
     let rows = view.scan(
         SpaceRow::TABLE,
         &SpaceRow::PREFIX,
         &tables::behind(&SpaceRow::PREFIX),
         crate::engine::Direction::Forward,
     );
-    let read = |row: Result<crate::engine::Row, EngineError>| {
-        let (key, value) = row.ok()?;
-        let row: SpaceRow = tables::open(&key, &value).ok()?;
-        Some((SpaceRow::parse(&key).ok()?, row.name))
-    };
-    rows.filter_map(read).collect()
+    rows.filter_map(|row| SpaceRow::parse(&row.ok()?.0).ok()).collect()
 }

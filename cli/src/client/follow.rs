@@ -6,11 +6,12 @@
 use std::time::Duration;
 
 use reqwest::{Response, StatusCode};
+use serde::de::DeserializeOwned;
 use warbler_store::name::Name;
 
 use super::{Client, ClientError, Space};
 use crate::sse::{Event, Parser};
-use crate::wire::Message;
+use crate::wire::{Erased, Message};
 
 /// The node sends a comment every 15 seconds: three missing ones mean that nobody is there.
 const SILENCE_MAX: Duration = Duration::from_secs(45);
@@ -29,6 +30,20 @@ pub(crate) enum Followed {
         token: String,
         /// The message.
         message: Box<Message>,
+    },
+    /// A message was edited, redacted or reacted to.
+    Changed {
+        /// Where the stream stands after it.
+        token: String,
+        /// The message as it is now.
+        message: Box<Message>,
+    },
+    /// Words were erased, or have expired.
+    Erased {
+        /// Where the stream stands after it.
+        token: String,
+        /// Whose or which, in the node's words.
+        erased: Erased,
     },
     /// We were too slow; the stream ends here and may be resumed.
     Dropped {
@@ -102,22 +117,25 @@ impl Stream {
 
     /// Events of kinds this version does not know are passed over, as a newer node may send them.
     fn understand(&self, event: Event) -> Result<Option<Followed>, ClientError> {
-        if !matches!(event.name.as_str(), "ready" | "message" | "dropped") {
+        if !matches!(event.name.as_str(), "ready" | "message" | "changed" | "erased" | "dropped") {
             return Ok(None);
         }
-        let Some(token) = event.id else {
+        let Some(token) = event.id.clone() else {
             return Err(self.not_a_node(format!("an event `{}` came without an id", event.name)));
         };
         Ok(Some(match event.name.as_str() {
             "ready" => Followed::Ready { token },
             "dropped" => Followed::Dropped { token },
-            _ => {
-                let message = serde_json::from_str(&event.data).map_err(|error| {
-                    self.not_a_node(format!("a message cannot be read: {error}"))
-                })?;
-                Followed::Message { token, message: Box::new(message) }
-            }
+            "erased" => Followed::Erased { token, erased: self.content(&event)? },
+            "changed" => Followed::Changed { token, message: Box::new(self.content(&event)?) },
+            _ => Followed::Message { token, message: Box::new(self.content(&event)?) },
         }))
+    }
+
+    fn content<T: DeserializeOwned>(&self, event: &Event) -> Result<T, ClientError> {
+        serde_json::from_str(&event.data).map_err(|error| {
+            self.not_a_node(format!("an event `{}` cannot be read: {error}", event.name))
+        })
     }
 }
 

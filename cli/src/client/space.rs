@@ -55,6 +55,8 @@ pub(crate) enum PageAt {
     Before(String),
     /// The messages just after the one with this id, or after this cursor.
     After(String),
+    /// The messages in the thread of a message, from its beginning or after a cursor.
+    Thread(String, Option<String>),
 }
 
 impl Space {
@@ -63,13 +65,24 @@ impl Space {
         Self { client, name, given }
     }
 
-    /// Creates a conversation; one that exists is answered as it is. Says whether it is new.
+    /// Creates an open conversation; one that exists is answered as it is. Says whether it is new.
     ///
     /// # Errors
     /// When the node cannot be reached or refuses.
     pub(crate) async fn create(&self, name: &Name) -> Result<(Conversation, bool), ClientError> {
-        let url = self.path(&["conversations"]);
-        let request = self.client.http.post(url).json(&NewConversation { name: name.as_str() });
+        self.create_as(&NewConversation { name: name.as_str(), ..NewConversation::default() }).await
+    }
+
+    /// Creates a conversation with what it begins with; one that exists is answered as it is.
+    /// Says whether it is new.
+    ///
+    /// # Errors
+    /// When the node cannot be reached or refuses.
+    pub(crate) async fn create_as(
+        &self,
+        new: &NewConversation<'_>,
+    ) -> Result<(Conversation, bool), ClientError> {
+        let request = self.client.http.post(self.path(&["conversations"])).json(new);
         let (status, conversation) = self.client.send(request, ANSWER_TIMEOUT).await?;
         Ok((conversation, status == StatusCode::CREATED))
     }
@@ -146,6 +159,10 @@ impl Space {
             PageAt::End => {}
             PageAt::Before(id) => query.push(("before", id.clone())),
             PageAt::After(id) => query.push(("after", id.clone())),
+            PageAt::Thread(root, after) => {
+                query.push(("thread", root.clone()));
+                query.extend(after.clone().map(|id| ("after", id)));
+            }
         }
         let url = self.path(&["conversations", conversation.as_str(), "messages"]);
         let mut request = self.client.http.get(url).query(&query);

@@ -1,15 +1,18 @@
-//! `warbler conversations`: list, create and show them.
+//! `warbler conversations`: list, create, show and change them.
 //!
 //! Invariant: a listing ends, whatever cursors the node gives.
 
 use clap::Subcommand;
 use warbler_store::name::Name;
 
+use self::settings::{Access, Role, Setting, member};
 use crate::client::{Space, conversation_name};
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output::{json, line, one_line};
-use crate::wire::Conversation;
+use crate::wire::{Conversation, NewConversation};
+
+mod settings;
 
 /// How wide the column of names gets at most, characters.
 const NAME_WIDTH_MAX: usize = 40;
@@ -44,9 +47,20 @@ enum Action {
         /// Its name, which never changes
         #[arg(value_parser = conversation_name)]
         name: Name,
+        /// Who may read and write [default: open]
+        #[arg(long)]
+        access: Option<Access>,
+        /// Who owns it
+        #[arg(long, value_name = "USER")]
+        owner: Option<Name>,
+        /// Who else is a member; may be given again, and takes an owner
+        #[arg(long, value_name = "USER=ROLE", value_parser = member, requires = "owner")]
+        member: Vec<(Name, Role)>,
         #[command(flatten)]
         shared: Shared,
     },
+    #[command(flatten)]
+    Change(Setting),
     /// Show one conversation
     Show {
         /// Its name
@@ -67,8 +81,19 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
             let space = node.space(&shared.space).await?;
             list(&space, shared.format.json).await
         }
-        Action::Create { name, shared } => {
-            let (conversation, new) = node.space(&shared.space).await?.create(&name).await?;
+        Action::Change(setting) => settings::run(node, setting).await,
+        Action::Create { name, access, owner, member, shared } => {
+            let begins = NewConversation {
+                name: name.as_str(),
+                access: access.map(Access::word),
+                owner: owner.as_ref().map(Name::as_str),
+                members: member
+                    .iter()
+                    .map(|(user, role)| (user.to_string(), role.word().to_owned()))
+                    .collect(),
+            };
+            let space = node.space(&shared.space).await?;
+            let (conversation, new) = space.create_as(&begins).await?;
             if shared.format.json {
                 return json(&conversation);
             }
@@ -118,14 +143,37 @@ fn table(conversations: &[Conversation], first: bool) -> String {
 
 fn description(conversation: &Conversation) -> String {
     let last = |text: &Option<String>| text.as_deref().map_or_else(|| "-".to_owned(), one_line);
-    format!(
-        "conversation  {}\nid            {}\nmessages      {}\nlast message  {}\nlast at       {}",
-        one_line(&conversation.name),
-        one_line(&conversation.id),
-        conversation.messages,
-        last(&conversation.last_message),
-        last(&conversation.last_at),
-    )
+    let mut lines = vec![
+        format!("conversation  {}", one_line(&conversation.name)),
+        format!("id            {}", one_line(&conversation.id)),
+        format!("messages      {}", conversation.messages),
+        format!("last message  {}", last(&conversation.last_message)),
+        format!("last at       {}", last(&conversation.last_at)),
+    ];
+    let texts = [
+        ("access", &conversation.access),
+        ("title", &conversation.title),
+        ("topic", &conversation.topic),
+    ];
+    let given = texts.into_iter().filter_map(|(what, text)| Some((what, text.as_deref()?)));
+    lines.extend(given.map(|(what, text)| format!("{what:12}  {}", one_line(text))));
+    if let Some(millis) = conversation.retention_ms {
+        lines.push(format!("retention     {}", span(millis)));
+    }
+    lines.extend(conversation.pins.iter().map(|id| format!("pinned        {}", one_line(id))));
+    let members = conversation.members.iter().flatten();
+    lines.extend(members.map(|(user, role)| format!("{:12}  {}", one_line(role), one_line(user))));
+    if conversation.damaged {
+        lines.push("damaged       entries about it could not be applied here".to_owned());
+    }
+    lines.join("\n")
+}
+
+/// A span of time in the greatest unit that fits.
+fn span(millis: u64) -> String {
+    let units = [("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)];
+    let fits = units.into_iter().find(|(_, unit)| millis.is_multiple_of(*unit));
+    fits.map_or_else(|| format!("{millis}ms"), |(name, unit)| format!("{}{name}", millis / unit))
 }
 
 #[cfg(test)]
@@ -140,6 +188,7 @@ mod tests {
             messages,
             last_message: None,
             last_at: last.map(str::to_owned),
+            ..Conversation::default()
         };
         let page = [
             conversation("general", 12, Some("2026-11-21T10:00:00.000Z")),

@@ -22,15 +22,26 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(600);
 #[command(group = clap::ArgGroup::new("what").multiple(true).required(true))]
 pub(crate) struct Args {
     /// The conversation of the message
-    #[arg(value_parser = conversation_name, requires = "id", group = "what")]
+    #[arg(
+        value_name = "CONVERSATION",
+        value_parser = conversation_name,
+        requires = "id",
+        group = "what"
+    )]
     of: Option<Name>,
     /// The message whose words are destroyed
+    #[arg(value_name = "ID")]
     id: Option<MessageId>,
     /// Destroy all that this user wrote in the space, also what arrives later
     #[arg(long, value_name = "USER", conflicts_with_all = ["of", "conversation"], group = "what")]
     author: Option<Name>,
     /// With --author: only up to this message
-    #[arg(long, value_name = "ID", requires = "author")]
+    #[arg(
+        long,
+        value_name = "ID",
+        requires = "author",
+        conflicts_with_all = ["of", "conversation"]
+    )]
     up_to: Option<MessageId>,
     /// Destroy this conversation; its name may be used again
     #[arg(
@@ -85,7 +96,11 @@ async fn sweep(node: &NodeOptions, as_json: bool) -> Result<(), Failure> {
         output::json(&swept)?;
     }
     if swept.pending.is_empty() {
-        return if as_json { Ok(()) } else { output::line("the files hold nothing of it any more") };
+        return if as_json {
+            Ok(())
+        } else {
+            output::line("the files hold nothing of it any more")
+        };
     }
     Err(Failure::refused("erased bytes are still in files of the node")
         .cause(format!("spaces that are not done: {}", swept.pending.join(", ")))

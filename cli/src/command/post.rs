@@ -4,26 +4,22 @@
 //! who is left in doubt can post it again without showing it twice.
 
 use std::io::{self, IsTerminal as _, Read as _};
-use std::time::Duration;
 
 use warbler_store::id::MessageId;
-use warbler_store::name::{InvalidName, Name};
+use warbler_store::name::Name;
 
-use crate::client::{Taken, Wait, conversation_name};
-use crate::failure::{Failure, Kind};
+use super::write::{As, Safety, not_durable};
+use crate::client::{Taken, conversation_name};
+use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output;
 use crate::time::Moment;
-use crate::wire::{NewMessage, Receipt};
+use crate::wire::NewMessage;
 
 /// The greatest body, in bytes of UTF-8; the node refuses greater ones.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
 /// The greatest idempotency key, in bytes.
 const MAX_KEY_BYTES: usize = 256;
-/// The longest time a node waits for durability, milliseconds.
-const MAX_TIMEOUT_MS: u64 = 60_000;
-/// Who posts when neither `--as` nor `USER` says.
-const ANONYMOUS: &str = "anonymous";
 
 /// Arguments of `warbler post`.
 #[derive(Debug, clap::Args)]
@@ -33,21 +29,18 @@ pub(crate) struct Args {
     conversation: Name,
     /// The message; `-` or none reads standard input, whose last line end is dropped
     text: Option<String>,
-    /// Who says it [default: $USER, or anonymous]
-    #[arg(long = "as", value_name = "USER")]
-    author: Option<Name>,
+    #[command(flatten)]
+    who: As,
     #[command(flatten)]
     space: SpaceOption,
     /// The message this one answers
     #[arg(long, value_name = "ID")]
     reply_to: Option<MessageId>,
-    /// In how many regions the message shall be on disk before the answer: a number, majority or
-    /// all
-    #[arg(long, value_name = "N", value_parser = durability)]
-    durability: Option<String>,
-    /// How long to wait for that, in milliseconds [default of the node: 5000]
-    #[arg(long, value_name = "MS", value_parser = clap::value_parser!(u64).range(..=MAX_TIMEOUT_MS))]
-    timeout_ms: Option<u64>,
+    /// The message whose thread this one belongs to
+    #[arg(long, value_name = "ID")]
+    thread: Option<MessageId>,
+    #[command(flatten)]
+    safety: Safety,
     /// The idempotency key: a message posted again under its key shows once [default: a random one]
     #[arg(long, value_parser = key)]
     key: Option<String>,
@@ -64,17 +57,17 @@ pub(crate) struct Args {
 /// When the message cannot be one, the node refuses or cannot be reached, or the durability was
 /// not reached in time.
 pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
-    let author = author(args.author)?;
+    let author = args.who.user()?;
     let body = body(args.text)?;
     let key = args.key.map_or_else(random_key, Ok)?;
     let message = NewMessage {
         body: &body,
         author: author.as_str(),
         reply_to: args.reply_to.map(|id| id.to_string()),
+        thread: args.thread.map(|id| id.to_string()),
         at: args.at.map(|moment| moment.to_string()),
     };
-    let wait =
-        Wait { durability: args.durability, timeout: args.timeout_ms.map(Duration::from_millis) };
+    let wait = args.safety.wait();
     let space = node.space(&args.space).await?;
     let (taken, receipt) = space.post(&args.conversation, &message, &key, &wait).await?;
     if args.format.json {
@@ -84,39 +77,15 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     }
     match taken {
         Taken::Durable | Taken::Before => Ok(()),
-        Taken::NotYetDurable => Err(not_durable(&receipt)),
+        Taken::NotYetDurable => Err(not_durable("the message is kept", &receipt.durability)),
     }
 }
 
-fn not_durable(receipt: &Receipt) -> Failure {
-    let durability = &receipt.durability;
-    let regions = match durability.regions.as_slice() {
-        [] => "none".to_owned(),
-        regions => regions.join(", "),
-    };
-    let error = format!(
-        "the message is kept, but on disk in {} of {} regions when the time was over",
-        durability.reached, durability.asked
-    );
-    Failure::new(Kind::NotDurable, error)
-        .cause(format!("regions that hold it: {regions}"))
-        .hint("it goes on to the others by itself; `warbler status` shows which of them are away")
-}
-
-fn author(given: Option<Name>) -> Result<Name, Failure> {
-    if let Some(author) = given {
-        return Ok(author);
-    }
-    let user = std::env::var("USER").ok().filter(|user| !user.is_empty());
-    let name = user.as_deref().unwrap_or(ANONYMOUS);
-    name.parse().map_err(|error: InvalidName| {
-        Failure::usage(format!("USER holds {name:?}, which cannot be an author"))
-            .cause(error.to_string())
-            .hint("say who posts with --as USER")
-    })
-}
-
-fn body(text: Option<String>) -> Result<String, Failure> {
+/// The words given, or those of standard input.
+///
+/// # Errors
+/// When they cannot be those of a message.
+pub(crate) fn body(text: Option<String>) -> Result<String, Failure> {
     let body = match text {
         Some(text) if text != "-" => text,
         Some(_) | None => read_body(io::stdin().lock())?,
@@ -168,14 +137,6 @@ fn without_line_end(mut text: String) -> String {
     text
 }
 
-fn durability(text: &str) -> Result<String, String> {
-    let number = text.parse::<u32>().is_ok_and(|regions| regions > 0);
-    if number || matches!(text, "majority" | "all") {
-        return Ok(text.to_owned());
-    }
-    Err("a number of regions from 1, `majority` or `all` is expected".to_owned())
-}
-
 fn key(text: &str) -> Result<String, String> {
     let visible = text.bytes().all(|byte| matches!(byte, b' '..=b'~')) && text.trim() == text;
     if (1..=MAX_KEY_BYTES).contains(&text.len()) && visible {
@@ -213,16 +174,6 @@ mod tests {
         assert_eq!(drop("hello\r\n"), "hello");
         assert_eq!(drop("hello\n\n"), "hello\n");
         assert_eq!(drop("hello\r"), "hello\r");
-    }
-
-    #[test]
-    fn a_durability_is_a_positive_number_majority_or_all() {
-        for good in ["1", "3", "majority", "all"] {
-            assert_eq!(durability(good).as_deref(), Ok(good));
-        }
-        for bad in ["0", "-1", "most", "", "1.5"] {
-            assert!(durability(bad).is_err(), "{bad}");
-        }
     }
 
     #[test]

@@ -63,7 +63,7 @@ fn peers(status: &Status) -> Vec<(String, String)> {
         status.alarms.iter().any(|alarm| alarm.contains("digest") && alarm.contains(short))
     };
     let state = |peer: &PeerStatus| {
-        let level = peer.entries_behind == Some(0) && peer.entries_ahead == Some(0);
+        let level = peer.entries_behind == 0 && peer.entries_ahead == 0;
         match (peer.connected, level) {
             (true, true) if differs(peer) => "holds the same and shows another digest",
             (true, true) => "holds the same, with the same digest",

@@ -83,7 +83,11 @@ impl Safety {
 ///
 /// # Errors
 /// When it is in fewer regions than were asked for.
-pub(crate) fn tell(format: Format, (taken, done): &(Taken, Done), what: &str) -> Result<(), Failure> {
+pub(crate) fn tell(
+    format: Format,
+    (taken, done): &(Taken, Done),
+    what: &str,
+) -> Result<(), Failure> {
     if format.json {
         output::json(done)?;
     } else if done.changed {

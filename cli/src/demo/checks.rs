@@ -249,8 +249,7 @@ mod tests {
             at: "2026-11-21T10:30:00.000Z".to_owned(),
             content_type: "text/plain".to_owned(),
             body: body.to_owned(),
-            reply_to: None,
-            thread: None,
+            ..Message::default()
         }
     }
 

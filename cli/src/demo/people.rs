@@ -102,7 +102,13 @@ pub(super) async fn follow_all(people: &People) -> Result<JoinSet<Result<(), Fai
         let mut stream = space.follow(&people.shared.conversation, None).await?;
         let token = match stream.next().await? {
             Some(Followed::Ready { token }) => token,
-            Some(Followed::Message { .. } | Followed::Dropped { .. }) | None => {
+            Some(
+                Followed::Message { .. }
+                | Followed::Changed { .. }
+                | Followed::Erased { .. }
+                | Followed::Dropped { .. },
+            )
+            | None => {
                 return Err(Failure::bug(format!("{} sent no `ready`", PLACES[home].region)));
             }
         };

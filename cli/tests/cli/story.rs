@@ -10,13 +10,13 @@ use tempfile::TempDir;
 use crate::process::{Ended, Running, at, warbler, with_input};
 
 /// A node of a cluster of one, with its data directory.
-struct Home {
+pub(crate) struct Home {
     root: TempDir,
 }
 
 impl Home {
     /// Makes the directory and the cluster file. The ports are free ones, chosen at each start.
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let root = tempfile::tempdir().expect("a directory");
         let path = root.path().join("eu-1");
         let made = warbler(&[
@@ -46,7 +46,7 @@ impl Home {
     }
 
     /// Starts the node, at `http` if given, and waits until it is ready: the process and its URL.
-    fn serve(&self, http: Option<&str>) -> (Running, String) {
+    pub(crate) fn serve(&self, http: Option<&str>) -> (Running, String) {
         let directory = self.directory();
         let environment: Vec<_> = http.map(|it| ("WARBLER_HTTP_LISTEN", it)).into_iter().collect();
         let node = Running::start_with(&["serve", "--json", "--config", &directory], &environment);
@@ -60,7 +60,8 @@ fn utf8(path: &Path) -> &str {
     path.to_str().expect("UTF-8")
 }
 
-fn done(ended: Ended) -> String {
+/// The output of a command that succeeded.
+pub(crate) fn done(ended: Ended) -> String {
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
     ended.stdout
 }

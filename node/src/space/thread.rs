@@ -317,7 +317,9 @@ impl SpaceThread {
                 self.stand_still(why);
             }
             ReplicaError::Engine(error) => self.end_run(error),
-            ReplicaError::Space { .. } => self.stand_still(error.to_string()),
+            ReplicaError::Unfinished(_) | ReplicaError::Space { .. } => {
+                self.stand_still(error.to_string());
+            }
         }
     }
 

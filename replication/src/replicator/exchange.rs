@@ -73,6 +73,11 @@ impl Replicator {
         if held.seq > durable {
             return Ok(held.origin != self.replica.writer().origin);
         }
+        let trimmed = self.replica.origin(held.origin).map_or(0, |row| row.trimmed);
+        if held.seq < trimmed {
+            // Late on the way, or lost since: there is nothing left here to compare it with.
+            return Ok(true);
+        }
         let view = &**self.replica.engine();
         let chain = log::chain_at(view, self.replica.space(), held.origin, held.seq)?;
         Ok(chain.is_some_and(|chain| chain_mark(chain) == held.chain))

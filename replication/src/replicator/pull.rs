@@ -167,8 +167,8 @@ impl Replicator {
         let mut from = VersionVector::default();
         let mut until = VersionVector::default();
         let trimmed = self.trimmed_of(wanted);
-        if let Some((origin, seq)) = trimmed.first().copied() {
-            self.tell_trimmed(peer, origin, seq);
+        for (origin, seq) in &trimmed {
+            self.tell_trimmed(peer, *origin, *seq);
         }
         let served = wanted
             .iter()
@@ -209,10 +209,11 @@ impl Replicator {
         wanted.iter().filter_map(trimmed).collect()
     }
 
-    /// The operator is told once of a peer that lacks what is gone from the log here.
+    /// The operator is told once of a peer that lacks what is gone from the log here. A pull that
+    /// was late or doubled on the way lacks nothing: the peer has said since that it holds more.
     fn tell_trimmed(&mut self, peer: NodeId, origin: OriginId, seq: u64) {
         let Some(session) = self.sessions.get_mut(&peer) else { return };
-        if session.trimmed.insert(origin) {
+        if session.holds.get(origin) < seq && session.trimmed.insert(origin) {
             self.alarm(Alarm::Trimmed { peer, origin, seq });
         }
     }

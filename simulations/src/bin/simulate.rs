@@ -223,6 +223,18 @@ fn print_story(plan: &Plan, story: &Story) {
         story.crashes, story.torn_writes, story.pauses, story.clock_jumps, story.partitions
     );
     println!(
+        "  deeds     {} asked, {} done, {} rows of erasures, {} looks at all that shows",
+        story.deeds, story.done, story.erasures, story.looks
+    );
+    println!(
+        "  upkeep    {} entries trimmed, {} snapshots, {} sweeps, {} followers outrun",
+        story.trimmed, story.snapshots, story.sweeps, story.outrun
+    );
+    println!(
+        "  disks     {} full, {} lost, {} flipped bits; {} poisoned logs",
+        story.full_disks, story.wiped_disks, story.flipped_bits, story.poisoned
+    );
+    println!(
         "  network   {} frames ({} lost, {} doubled), {} bytes, {} connections",
         story.frames, story.frames_lost, story.frames_doubled, story.bytes, story.connections
     );

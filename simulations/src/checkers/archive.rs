@@ -60,6 +60,8 @@ pub(crate) struct Written {
     pub(crate) erasures: Vec<Erasure>,
     /// Whether it is one that nobody can apply: made so on purpose.
     pub(crate) is_poisoned: bool,
+    /// The conversation that reads as damaged for it.
+    pub(crate) damages: Option<ConversationId>,
 }
 
 /// See the module's comment.
@@ -68,11 +70,13 @@ pub(crate) struct Archive {
     written: BTreeMap<(OriginId, u64), Written>,
     /// The least front of all copies of a message.
     fronts: BTreeMap<(ConversationId, Identity), Front>,
+    /// The bodies of entries as they were written, for the mutant that puts them back.
+    bodies: BTreeMap<(OriginId, u64), Vec<Carried>>,
 }
 
 impl Archive {
     pub(crate) fn new(space: SpaceId) -> Self {
-        Self { space, written: BTreeMap::new(), fronts: BTreeMap::new() }
+        Self { space, written: BTreeMap::new(), fronts: BTreeMap::new(), bodies: BTreeMap::new() }
     }
 
     /// The least front of all copies of a message, whoever holds them.
@@ -91,14 +95,31 @@ impl Archive {
                 *least = (*least).min(header.front);
             }
         }
+        if !parcel.bodies.is_empty() {
+            self.bodies.insert(place, parcel.bodies.clone());
+        }
         self.written.insert(place, written);
         Ok(&self.written[&place])
     }
 
-    /// Enters an entry that says nothing anybody could apply.
-    pub(crate) fn enter_poisoned(&mut self, parcel: &Parcel) {
-        let poisoned = Written { is_poisoned: true, ..Written::default() };
-        self.written.insert((parcel.origin, parcel.seq), poisoned);
+    /// Enters an entry that nobody can apply, about a conversation perhaps.
+    pub(crate) fn enter_poisoned(&mut self, parcel: &Parcel, damages: Option<ConversationId>) {
+        let place = (parcel.origin, parcel.seq);
+        let poisoned = Written { is_poisoned: true, damages, ..Written::default() };
+        self.written.insert(place, poisoned);
+        self.bodies.insert(place, parcel.bodies.clone());
+    }
+
+    /// The bodies of an entry as they were written.
+    pub(crate) fn bodies(&self, origin: OriginId, seq: u64) -> &[Carried] {
+        self.bodies.get(&(origin, seq)).map_or(&[], Vec::as_slice)
+    }
+
+    /// Puts the bodies of an entry back where rows stand in their place.
+    pub(crate) fn restore(&self, parcel: &mut Parcel) {
+        if let Some(bodies) = self.bodies.get(&(parcel.origin, parcel.seq)) {
+            parcel.bodies.clone_from(bodies);
+        }
     }
 
     pub(crate) fn get(&self, origin: OriginId, seq: u64) -> Option<&Written> {

@@ -100,14 +100,17 @@ impl Causality {
         node: usize,
         sealed: &Sealed,
         truth: Truth<'_>,
+        rows: &Rows,
     ) -> Result<(), Broken> {
         for applied in sealed.applied.iter() {
             let sight = &mut self.sights[node];
             for saying in truth.sayings(applied) {
                 if let Statement::Post(header) = &saying.statement {
                     sight.readable.insert(truth.post_of(saying)?);
-                    let id = header.id(saying.identity);
-                    sight.greatest = sight.greatest.max(Some(id));
+                    // What was said in a conversation that is gone is not seen here.
+                    let id = Some(header.id(saying.identity));
+                    let id = id.filter(|_| !rows.retires(saying.conversation));
+                    sight.greatest = sight.greatest.max(id);
                 }
             }
             for message in &applied.messages {
@@ -266,7 +269,10 @@ fn tell(
         if seen.contains(post) {
             continue;
         }
-        if !rows.covers(&words) {
+        // The copy of a message that expired by another copy's place need not be shown.
+        let first = truth.archive.front(saying.conversation, saying.identity);
+        let has_expired = first.is_some_and(|front| rows.expires(saying.conversation, front));
+        if !rows.covers(&words) && !has_expired {
             let id = header.id(saying.identity);
             return Err(format!("does not show {id} when it shows the entry that brings it"));
         }

@@ -45,7 +45,8 @@ impl Durability {
         readers: &[Reader],
         truth: Truth<'_>,
         erasures: &Erasures,
-        answer: Acknowledgement,
+        mut answer: Acknowledgement,
+        is_sound: impl Fn(usize) -> bool,
     ) -> Result<(), Broken> {
         let Acknowledgement { node, id, asked, took, patience, .. } = answer;
         if !answer.holders.contains(&node) {
@@ -58,13 +59,28 @@ impl Durability {
                  {patience} ms"
             ));
         }
-        for holder in &answer.holders {
+        for holder in answer.holders.iter().filter(|holder| is_sound(**holder)) {
             expect(&readers[*holder], truth, erasures.rows(*holder), &answer).or_else(|how| {
                 broken(format!("node {node} said that node {holder} holds {id}: {how}"))
             })?;
         }
+        answer.holders.retain(|holder| is_sound(*holder));
         self.acknowledged.push(answer);
         Ok(())
+    }
+
+    /// What `node` held durably, as it said last.
+    pub(crate) fn held(&self, node: usize) -> &VersionVector {
+        &self.held[node]
+    }
+
+    /// The disk of `node` was lost: what it acknowledged is held by others, or nowhere.
+    pub(crate) fn wiped(&mut self, node: usize) {
+        self.held[node] = VersionVector::default();
+        for answer in &mut self.acknowledged {
+            answer.holders.retain(|holder| *holder != node);
+        }
+        self.acknowledged.retain(|answer| !answer.holders.is_empty());
     }
 
     /// Entries leave `node`: they must be durable there. A push of what a power cut takes back

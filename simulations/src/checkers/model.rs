@@ -62,6 +62,9 @@ pub(crate) struct Model {
 impl Model {
     /// The node holds this entry.
     pub(crate) fn take(&mut self, written: &Written) {
+        if let Some(talk) = written.damages.and_then(|id| self.talks.get_mut(&id)) {
+            talk.is_damaged = true;
+        }
         if let Some((id, name, incarnation)) = &written.conversation {
             self.talks.entry(*id).or_insert_with(|| Talk {
                 name: name.clone(),
@@ -84,13 +87,6 @@ impl Model {
                 let held = talk.markers.entry(marker.user.clone()).or_insert(marker.message);
                 *held = (*held).max(marker.message);
             }
-        }
-    }
-
-    /// An entry about this conversation could not be applied.
-    pub(crate) fn damage(&mut self, conversation: ConversationId) {
-        if let Some(talk) = self.talks.get_mut(&conversation) {
-            talk.is_damaged = true;
         }
     }
 
@@ -136,11 +132,9 @@ impl Model {
     /// The message under an id, as it must show; none where it must not.
     pub(crate) fn message(&self, name: &Name, id: MessageId, rows: &Rows) -> Option<Message> {
         let (conversation, talk) = self.named(name, rows)?;
-        let mut told = talk.messages.iter();
-        let found = told.find(|(identity, told)| {
-            identity.tail() == id.tail()
-                && told.copies.iter().any(|(header, _)| header.front == id.front())
-        });
+        // An id of a copy that is not held yet names the message all the same.
+        let mut named = talk.messages.iter().filter(|(identity, _)| identity.tail() == id.tail());
+        let found = named.next().filter(|_| named.next().is_none());
         found.and_then(|(identity, told)| shown(conversation, *identity, told, rows))
     }
 
@@ -222,7 +216,7 @@ fn shown(
 }
 
 /// The records of a setting that stand: those that no other record replaces; and which counts.
-fn winner<'a>(sets: &'a [Set]) -> Option<&'a Set> {
+fn winner(sets: &[Set]) -> Option<&Set> {
     let replaced = |set: &&Set| {
         let place = (set.rank.depth, set.rank.origin);
         !sets.iter().any(|other| other.record.replaces.contains(&place))
@@ -234,12 +228,16 @@ fn winner<'a>(sets: &'a [Set]) -> Option<&'a Set> {
 }
 
 fn access(talk: &Talk) -> Access {
-    let winners = talk.settings.values().filter_map(|sets| winner(sets));
-    let found = winners.filter_map(|set| match set.record.setting {
+    let mut winners = talk.settings.values().filter_map(|sets| winner(sets));
+    let found = winners.find_map(|set| match set.record.setting {
         Setting::Access(access) => Some(access),
-        _ => None,
+        Setting::Title(_)
+        | Setting::Topic(_)
+        | Setting::Retention(_)
+        | Setting::Member { .. }
+        | Setting::Pin { .. } => None,
     });
-    found.last().unwrap_or(Access::Open)
+    found.unwrap_or(Access::Open)
 }
 
 fn compare_pages(

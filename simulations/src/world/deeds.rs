@@ -12,7 +12,7 @@ use warbler_store::replica::{Actor, Operated, Operation};
 use super::people::Asked;
 use super::{Step, World};
 use crate::checkers::{Broken, Checkers, Promise};
-use crate::clients::{Deed, Want};
+use crate::clients::{Client, Deed, Want};
 
 /// Of deeds, those done in the name of who administers the space, per mille.
 const ADMIN: u64 = 500;
@@ -40,12 +40,25 @@ pub(super) fn command_of(
 impl World<'_> {
     /// Does something to a message that was read.
     pub(super) fn do_something(&mut self, client: usize) {
-        let dice = &mut self.dice.clients;
-        let read = &self.clients[client].read;
-        // What was read last is talked about most.
+        let Self { dice, clients, checkers, nodes, .. } = self;
+        let dice = &mut dice.clients;
+        let Client { name, read, at, .. } = &mut clients[client];
+        let is_own = |place: usize| checkers.ledger.post(read[place].1).author == *name;
+        // What was read last is talked about most, and what one said oneself is edited.
         let back = dice.index(read.len()).min(dice.index(read.len()));
-        let (conversation, post, id) = read[read.len() - 1 - back];
-        let operation = self.clients[client].operation(dice, id);
+        let mut place = read.len() - 1 - back;
+        if dice.chance(400)
+            && let Some(own) = (0..read.len()).rev().find(|place| is_own(*place))
+        {
+            place = own;
+            // On the telephone, which may talk to another region than the desk.
+            let other = dice.index(nodes.len());
+            if nodes[other].is_running() {
+                *at = other;
+            }
+        }
+        let (conversation, post, id) = read[place];
+        let operation = self.clients[client].operation(&mut self.dice.clients, id);
         if let Operation::Edit { body, .. } = &operation {
             self.checkers.ledger.edited(post, body.clone());
         }
@@ -125,7 +138,7 @@ impl World<'_> {
         };
         self.story.done += u64::from(done == Operated::Done);
         self.tell(at, || format!("{done:?} in {} regions", reached.regions.len()));
-        for holder in self.places_of(&reached.regions) {
+        for holder in self.sound_places_of(&reached.regions) {
             if !self.is_done(holder, asked, deed) {
                 let how = format!("node {at} said that node {holder} has done {deed:?}");
                 return Err(Broken::new(Promise::Durability, how));
@@ -150,8 +163,15 @@ impl World<'_> {
                     let mut identities = ids.iter().zip(ledger.identities(*post));
                     is_gone() || identities.any(|(id, identity)| rows.names(*id, identity))
                 }
-                (Operation::Edit { body, .. }, Some(_)) => {
-                    is_gone() || models[node].holds_edit(body)
+                (Operation::Edit { body, .. }, Some(post)) => {
+                    // Words that were erased in the batch that said them were never written.
+                    let author = &ledger.post(*post).author;
+                    let mut identities = ids.iter().zip(ledger.identities(*post));
+                    let is_erased = rows.forgets(author, None)
+                        || identities.any(|(id, identity)| {
+                            rows.names(*id, identity) || rows.expires(*id, Front::default())
+                        });
+                    is_gone() || is_erased || models[node].holds_edit(body)
                 }
                 (Operation::Redact { .. }, Some(post)) => {
                     let mut identities = ids.iter().zip(ledger.identities(*post));

@@ -5,16 +5,18 @@
 
 use std::sync::Arc;
 
-use warbler_replication::replicator::Output;
-use warbler_store::engine::{Batch, Engine, Table};
+use warbler_replication::replicator::{Alarm, Output};
+use warbler_store::engine::{Engine, Table};
+use warbler_store::erasure::Erasure;
 use warbler_store::id::Millis;
 use warbler_store::name::Name;
 use warbler_store::overlay::Ticket;
 use warbler_store::replica::{Applied, Sealed};
+use warbler_store::tables;
 
 use super::{Step, World};
 use crate::agenda::{Event, RunNumber};
-use crate::checkers::{Broken, Checkers, Promise, Rows, Truth};
+use crate::checkers::{Broken, Checkers, Promise, Rows, Truth, containment};
 use crate::mutant::Mutant;
 
 /// After so many wakes at one moment a replicator runs in a circle.
@@ -75,6 +77,17 @@ impl World<'_> {
                     return unsound(format!(
                         "node {at} says that {peer} broke the protocol: {reason}"
                     ));
+                }
+                Output::Alarm(Alarm::Quarantined { origin, seq, why }) => {
+                    containment::quarantined(at, &self.checkers.archive, (origin, seq))?;
+                    self.tell(at, || format!("cannot apply {origin:?}/{seq}: {why}"));
+                }
+                Output::Alarm(Alarm::Damaged(what)) if self.nodes[at].is_damaged => {
+                    self.tell(at, || what);
+                }
+                Output::Failed(error) if self.nodes[at].is_damaged => {
+                    self.tell(at, || format!("stops: {error}"));
+                    return self.replace(at);
                 }
                 Output::Alarm(alarm) => return unsound(format!("node {at} alarms: {alarm}")),
                 Output::Failed(error) => return unsound(format!("node {at} failed: {error}")),
@@ -161,7 +174,7 @@ impl World<'_> {
         sealed: &Sealed,
         dying: bool,
     ) -> Result<bool, Broken> {
-        let spoilt = self.spoil(sealed, dying);
+        let spoilt = self.spoil(at, sealed, dying);
         let node = &mut self.nodes[at];
         let written = node.engine.persist(spoilt.as_ref().unwrap_or(&*sealed.batch)).is_ok();
         let kept = written || node.tear.take() == Some(true);
@@ -177,18 +190,28 @@ impl World<'_> {
 
     /// What checkers take note of when a batch is on the disk.
     fn note_durable(&mut self, at: usize, sealed: &Sealed) -> Step {
-        if sealed.batch.table(Table::Erasures).next().is_some() {
+        if self.nodes[at].is_damaged {
+            // The table may not be readable as a whole any more; the batch is.
+            let mut rows = self.checkers.erasures.rows(at).clone();
+            for (key, value) in sealed.batch.table(Table::Erasures) {
+                let row = value.and_then(|value| tables::open::<Erasure>(key, value).ok());
+                row.iter().for_each(|row| rows.add(row));
+            }
+            self.checkers.erasures.told(at, rows)?;
+        } else if sealed.batch.table(Table::Erasures).next().is_some() {
             self.note_erasures(at)?;
             self.checkers.erasures.search(at, &self.nodes[at].engine, false)?;
         }
-        let Checkers { models, archive, ledger, causality, uniqueness, .. } = &mut self.checkers;
+        self.checkers.trimming.written(at, &sealed.batch, &self.checkers.durability)?;
+        let Checkers { models, archive, ledger, causality, uniqueness, erasures, .. } =
+            &mut self.checkers;
         for applied in sealed.applied.iter() {
             if let Some(written) = archive.get(applied.origin, applied.seq) {
                 models[at].take(written);
             }
             applied.messages.iter().try_for_each(|message| uniqueness.announced(at, message))?;
         }
-        causality.durable(at, sealed, Truth { ledger, archive })?;
+        causality.durable(at, sealed, Truth { ledger, archive }, erasures.rows(at))?;
         if self.dice.upkeep.chance(LOOK_PER_MILLE) {
             self.look_at(at)?;
         }
@@ -206,43 +229,15 @@ impl World<'_> {
 
     /// Compares all that a node shows with what it must show, and searches its disk.
     pub(super) fn look_at(&mut self, at: usize) -> Step {
+        if self.nodes[at].is_damaged {
+            return Ok(());
+        }
         self.story.looks += 1;
         let checkers = &self.checkers;
         let names: Vec<Name> = checkers.ledger.names().cloned().collect();
         let rows = checkers.erasures.rows(at);
         checkers.models[at].compare(at, &self.nodes[at].reader, &names, rows)?;
         checkers.erasures.search(at, &self.nodes[at].engine, false)
-    }
-
-    /// What a mutant's disk makes of a batch.
-    fn spoil(&self, sealed: &Sealed, dying: bool) -> Option<Batch> {
-        type Write<'a> = (Table, &'a [u8], Option<&'a [u8]>);
-        let writes: Vec<Write<'_>> = sealed.batch.iter().collect();
-        let in_timeline =
-            |(table, _, value): &Write<'_>| *table == Table::Timeline && value.is_some();
-        let lost = match self.plan.mutant? {
-            Mutant::DisksDropARow => writes.iter().position(in_timeline)?,
-            Mutant::DisksTearBatches if dying => writes.len().checked_sub(1)?,
-            Mutant::DisksTearBatches
-            | Mutant::DisksLoseFlushes
-            | Mutant::AnswersBeforeTheDisk
-            | Mutant::ReusesItsOrigin
-            | Mutant::ReturnsFromACopy
-            | Mutant::ShowsBatchesBackwards
-            | Mutant::SkipsBatches
-            | Mutant::DropsEntries
-            | Mutant::Reconnects
-            | Mutant::ForgetsKeys => return None,
-        };
-        let mut batch = Batch::default();
-        for (_, write) in writes.iter().enumerate().filter(|(place, _)| *place != lost) {
-            let (table, key, value) = *write;
-            match value {
-                Some(value) => batch.put(table, key.to_vec(), value.to_vec()),
-                None => batch.delete(table, key.to_vec()),
-            }
-        }
-        Some(batch)
     }
 
     pub(super) fn written(&mut self, at: usize, run: RunNumber, ticket: Ticket) -> Step {

@@ -6,11 +6,12 @@
 use std::sync::Arc;
 
 use warbler_replication::frame::Frame;
+use warbler_store::entry::chain_mark;
 use warbler_store::id::NodeId;
 
 use super::{Step, World};
 use crate::agenda::{ConnectionNumber, Event, Micros};
-use crate::checkers::{Broken, Promise};
+use crate::checkers::{Broken, Checkers, Promise, containment};
 use crate::link::place_of;
 use crate::mutant::Mutant;
 
@@ -31,6 +32,7 @@ pub(super) struct Inspected {
 impl World<'_> {
     pub(super) fn send(&mut self, from: usize, peer: NodeId, bytes: Vec<u8>) -> Step {
         let to = usize::from(peer.0[0]) - 1;
+        let bytes = self.forge(from, to, bytes);
         let mutant_drops = self.inspect(from, &bytes)?;
         self.story.frames += 1;
         self.story.bytes += bytes.len() as u64;
@@ -54,6 +56,38 @@ impl World<'_> {
         Ok(())
     }
 
+    /// What a mutant makes of a frame.
+    fn forge(&self, from: usize, to: usize, bytes: Vec<u8>) -> Vec<u8> {
+        let Ok(frame) = (match self.plan.mutant {
+            Some(Mutant::SendsErasedWords | Mutant::PeersExaggerate) => Frame::decode(&bytes),
+            Some(_) | None => return bytes,
+        }) else {
+            return bytes;
+        };
+        match (self.plan.mutant, frame) {
+            (Some(Mutant::SendsErasedWords), Frame::Entries(mut parcels)) => {
+                let archive = &self.checkers.archive;
+                parcels.iter_mut().for_each(|parcel| archive.restore(parcel));
+                Frame::Entries(parcels).encode()
+            }
+            (Some(Mutant::PeersExaggerate), Frame::Vector { whole, mut held }) if from > to => {
+                // As if all that the receiver holds had been said to be held here too.
+                let Some(process) = &self.nodes[to].process else { return bytes };
+                for held in &mut held {
+                    let Some(row) = process.replicator.replica().origin(held.origin) else {
+                        continue;
+                    };
+                    let durable = process.replicator.replica().durable().vector.get(held.origin);
+                    if row.seq == durable && row.seq > held.seq {
+                        (held.seq, held.chain) = (row.seq, chain_mark(row.digest));
+                    }
+                }
+                Frame::Vector { whole, held }.encode()
+            }
+            _ => bytes,
+        }
+    }
+
     /// What checkers say of a frame that leaves a node. True if a mutant drops it. A frame that
     /// goes to several peers is read once.
     fn inspect(&mut self, from: usize, bytes: &[u8]) -> Result<bool, Broken> {
@@ -68,7 +102,9 @@ impl World<'_> {
                 if let Frame::Entries(parcels) = &frame {
                     self.checkers.uniqueness.sent(from, parcels)?;
                     self.checkers.durability.pushed(from, parcels)?;
-                    self.checkers.erasures.sent(from, parcels)?;
+                    let Checkers { erasures, archive, .. } = &self.checkers;
+                    erasures.sent(from, parcels)?;
+                    containment::sent(from, archive, erasures.rows(from), parcels)?;
                 }
                 Inspected { from, bytes: bytes.to_vec(), frame }
             }

@@ -15,7 +15,7 @@ use super::deeds::command_of;
 use super::{Step, World};
 use crate::agenda::{Event, Micros};
 use crate::checkers::{Acknowledgement, Broken, Checkers, Floor, Post, Promise, Truth};
-use crate::clients::{MOST_ATTEMPTS, Want, Whim, Wish, pace};
+use crate::clients::{Deed, MOST_ATTEMPTS, Want, Whim, Wish, pace};
 use crate::faults::Faults;
 use crate::mutant::Mutant;
 use crate::node::EPOCH_MILLIS;
@@ -56,7 +56,8 @@ impl World<'_> {
             return Ok(());
         }
         self.choose_node(client);
-        if !self.nodes[self.clients[client].at].is_running() {
+        let node = &self.nodes[self.clients[client].at];
+        if !node.is_running() || node.is_damaged {
             self.act_later(client);
             return Ok(());
         }
@@ -145,9 +146,10 @@ impl World<'_> {
 
     /// Wishes for something, and asks for it.
     pub(super) fn wish(&mut self, client: usize, conversation: usize, want: Want) {
+        let wide = self.dice.clients.chance(self.faults.wide);
         let regions = match self.dice.clients.below(100) {
-            0..75 => 1,
-            75..95 => 2,
+            _ if !wide => 1,
+            0..80 => 2,
             _ => self.plan.nodes,
         };
         let command = CommandId(0);
@@ -259,7 +261,11 @@ impl World<'_> {
         match outcome {
             Outcome::Created { vector, .. } => {
                 let name = self.checkers.ledger.name(asked.conversation);
-                if let Err(error) = self.nodes[at].reader.conversation(name) {
+                let is_excused =
+                    self.checkers.ledger.is_upset(asked.conversation) || !self.is_sound(at);
+                if let Err(error) = self.nodes[at].reader.conversation(name)
+                    && !is_excused
+                {
                     let how = format!("node {at} said that `{name}` is created: {error}");
                     return Err(Broken::new(Promise::Durability, how));
                 }
@@ -285,6 +291,10 @@ impl World<'_> {
                         !asked.must_accept
                     }
                     CommandError::Gone(_) => does && self.faults.forgets + self.faults.deeds > 0,
+                    // A place of a message from a wild clock, or of one that is ahead.
+                    CommandError::FutureTime => {
+                        matches!(asked.want, Want::Do(Deed::EraseAuthor { .. }))
+                    }
                     CommandError::Forbidden { .. } => {
                         does || self.checkers.ledger.is_upset(asked.conversation)
                     }
@@ -293,7 +303,6 @@ impl World<'_> {
                     | CommandError::KeyLength(_)
                     | CommandError::KeyReused(_)
                     | CommandError::TailTaken
-                    | CommandError::FutureTime
                     | CommandError::EmojiTooLong(_)
                     | CommandError::TooManyEmojis(_)
                     | CommandError::Replica(_) => false,
@@ -319,6 +328,9 @@ impl World<'_> {
             let again = if posted.retried { ", a retry" } else { "" };
             format!("acknowledges {id} in {} regions{again}", reached.regions.len())
         });
+        if !self.is_sound(at) {
+            return Ok(());
+        }
         let holders = self.places_of(&reached.regions);
         let answer = Acknowledgement {
             node: at,
@@ -330,8 +342,10 @@ impl World<'_> {
             patience: asked.patience,
         };
         let readers = self.readers();
+        let sound: Vec<bool> = (0..self.plan.nodes).map(|node| self.is_sound(node)).collect();
         let Checkers { ledger, archive, erasures, durability, .. } = &mut self.checkers;
-        durability.acknowledged(&readers, Truth { ledger, archive }, erasures, answer)?;
+        let truth = Truth { ledger, archive };
+        durability.acknowledged(&readers, truth, erasures, answer, |node| sound[node])?;
         if posted.retried && self.checkers.ledger.post(post).attempts == 1 {
             let how = format!("node {at} takes the only attempt at {id} for a retry");
             return Err(Broken::new(Promise::Soundness, how));
@@ -346,6 +360,13 @@ impl World<'_> {
     pub(super) fn places_of(&self, regions: &[Name]) -> Vec<usize> {
         let place = |region: &Name| self.nodes.iter().position(|node| node.region == *region);
         regions.iter().filter_map(place).collect()
+    }
+
+    /// Those of the nodes of some regions whose disks can be believed.
+    pub(super) fn sound_places_of(&self, regions: &[Name]) -> Vec<usize> {
+        let mut places = self.places_of(regions);
+        places.retain(|place| self.is_sound(*place));
+        places
     }
 
     /// The client is told that its wish came true, if it still waits for that.

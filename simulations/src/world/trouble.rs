@@ -38,6 +38,10 @@ impl World<'_> {
         strike(faults.pauses, || Event::Pause);
         strike(faults.clock_jumps, || Event::Jump);
         strike(faults.partitions, || Event::Cut);
+        strike(faults.poisons, || Event::Poison);
+        strike(faults.full_disks, || Event::Fill);
+        strike(faults.wiped_disks, || Event::Wipe);
+        strike(faults.flipped_bits, || Event::Flip);
         if plan.mutant == Some(Mutant::Reconnects) {
             // All are converged by then: nothing but the noise is there to be seen.
             let silence = end + BOUND_MILLIS * 1_000 + 1_000_000;
@@ -60,7 +64,7 @@ impl World<'_> {
     }
 
     /// One of the nodes that run.
-    fn any_running(&mut self) -> Option<usize> {
+    pub(super) fn any_running(&mut self) -> Option<usize> {
         let running: Vec<usize> =
             (0..self.plan.nodes).filter(|node| self.nodes[*node].is_running()).collect();
         if running.is_empty() {
@@ -103,6 +107,13 @@ impl World<'_> {
     pub(super) fn start(&mut self, at: usize, run: RunNumber) -> Step {
         if self.nodes[at].is_running() || self.nodes[at].run != run {
             return Ok(());
+        }
+        if self.nodes[at].full > self.now {
+            // There is no room to write anything: it returns when there is.
+            return Ok(());
+        }
+        if self.nodes[at].is_damaged {
+            self.wipe(at);
         }
         self.mistreat(at);
         let keeps_origin =
@@ -217,6 +228,11 @@ impl World<'_> {
         }
         for at in 0..self.plan.nodes {
             let run = self.nodes[at].run;
+            self.nodes[at].engine.fill_up(None);
+            self.nodes[at].full = 0;
+            if self.nodes[at].is_damaged {
+                self.agenda.enter(self.now, Event::Replace { node: at });
+            }
             if self.nodes[at].tear.take().is_some() {
                 self.nodes[at].engine.reopen();
             }

@@ -46,7 +46,9 @@ impl World<'_> {
         wanted.retain(|document| process.snapshots.insert(*document));
         let engine = self.nodes[at].engine.clone();
         for document in wanted {
-            let built = Built::of(&*engine.view(), space, document).map_err(|error| {
+            let built = Built::of(&*engine.view(), space, document);
+            let built = if self.nodes[at].is_damaged { built.or(Ok(None)) } else { built };
+            let built = built.map_err(|error: warbler_store::replica::ReplicaError| {
                 let how = format!("node {at} cannot build a snapshot: {error}");
                 Broken::new(Promise::Soundness, how)
             })?;

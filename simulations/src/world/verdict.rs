@@ -10,7 +10,7 @@ use warbler_store::replica::Point;
 
 use super::{Step, World};
 use crate::agenda::Event;
-use crate::checkers::{Broken, Checkers, Promise, SILENCE_MILLIS, Timelines, Truth};
+use crate::checkers::{Broken, Checkers, Promise, SILENCE_MILLIS, Timelines, Truth, containment};
 
 /// Messages on a page.
 const PAGE: usize = 50;
@@ -23,9 +23,11 @@ impl World<'_> {
             node.process.as_ref().map(|process| &process.replicator.replica().durable().vector)
         });
         let first = points.next().flatten();
-        if first.is_some() && points.all(|point| point == first) {
+        let agree = first.is_some() && points.all(|point| point == first);
+        if agree && !self.agreed {
             self.story.converged_millis = (self.now - calm) / 1_000;
         }
+        self.agreed = agree;
     }
 
     /// The bound has passed.
@@ -46,6 +48,10 @@ impl World<'_> {
         for at in 0..self.plan.nodes {
             self.look_at(at)?;
             let swept = self.faults.upkeep > 0;
+            let Checkers { archive, erasures, durability, .. } = &self.checkers;
+            let (disk, held) = (&self.nodes[at].engine, durability.held(at));
+            let held = (held, erasures.rows(at));
+            containment::at_the_end(at, disk, self.space_id, archive, held)?;
             self.checkers.erasures.search(at, &self.nodes[at].engine, swept)?;
         }
         self.check_peers()?;

@@ -17,7 +17,7 @@ use crate::vector::VersionVector;
 /// The most heads, or actors, that a snapshot may name.
 const MAX_TIPS: usize = 65_536;
 /// The greatest size of a saved document: far above what a segment's bound lets it become.
-const MAX_SAVED_BYTES: usize = 64 << 20;
+pub(crate) const MAX_SAVED_BYTES: usize = 64 << 20;
 
 /// Why a snapshot cannot be made or read.
 #[derive(Debug, Clone, thiserror::Error)]

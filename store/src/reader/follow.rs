@@ -10,7 +10,7 @@ use crate::id::{ConversationId, Identity, MessageId, OriginId};
 use crate::log::{self, LogEntry, LogWalk, WalkError};
 use crate::record::Statement;
 use crate::replica::Applied;
-use crate::tables::{self, ConversationRow, IdentityRow, MessageKey};
+use crate::tables::{self, ConversationRow, IdentityRow, MessageKey, QuarantineRow};
 use crate::vector::VersionVector;
 
 /// Why what was applied cannot be read again.
@@ -68,16 +68,22 @@ impl Reader {
     /// What followers see of an entry.
     fn seen(&self, view: &dyn View, entry: &LogEntry) -> Result<Applied, EngineError> {
         let mut seen = Applied::nothing(entry.origin, entry.seq);
+        let key = (self.space, entry.origin, entry.seq);
+        if tables::get::<QuarantineRow>(view, &key)?.is_some() {
+            return Ok(seen);
+        }
         match log::decoded(self.space, entry)?.kind {
-            EntryKind::Segment { .. } => {
+            EntryKind::Segment { conversation, .. } => {
+                // Of a conversation that was erased nothing is read: it may not be readable.
+                let Some(row) = tables::get::<ConversationRow>(view, &conversation)? else {
+                    return Ok(seen);
+                };
                 let Some((id, statements)) = log::statements(self.space, entry)? else {
                     return Ok(seen);
                 };
-                let Some(row) = tables::get::<ConversationRow>(view, &id)? else {
-                    return Ok(seen);
-                };
-                for (identity, statement) in statements {
-                    see_statement(view, (id, &row), identity, &statement, &mut seen)?;
+                for (place, (identity, statement)) in statements.into_iter().enumerate() {
+                    let said = (place, identity, &statement);
+                    see_statement(view, (id, &row), said, &mut seen)?;
                 }
             }
             EntryKind::Conversation { name, incarnation, .. } => {
@@ -93,8 +99,7 @@ impl Reader {
 fn see_statement(
     view: &dyn View,
     (id, row): (ConversationId, &ConversationRow),
-    identity: Identity,
-    statement: &Statement,
+    (at, identity, statement): (usize, Identity, &Statement),
     seen: &mut Applied,
 ) -> Result<(), EngineError> {
     let message = statement.target().unwrap_or(identity);
@@ -107,7 +112,11 @@ fn see_statement(
             let alias = MessageId::new(header.front, identity);
             seen.aliases.push((id, alias, place.id()));
         }
-        Statement::Post(_) => seen.messages.extend(read_message(view, place)?),
+        Statement::Post(_) => {
+            if let Some(message) = read_message(view, place)? {
+                seen.bring(at, message);
+            }
+        }
         Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_) => {
             seen.changed.push((id, place.id()));
         }

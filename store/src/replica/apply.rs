@@ -387,13 +387,13 @@ impl Replica {
             self.full.insert(SegmentId { conversation: id, ordinal });
         }
         let mut bodies = bodies.into_iter();
-        for (identity, statement) in records {
+        for (place, (identity, statement)) in records.into_iter().enumerate() {
             let body = statement.body().and_then(|_| bodies.next().flatten());
             self.building.bytes += body.map_or(0, |body| body.bytes.len());
             match statement {
                 Statement::Post(header) => {
                     let record = Record { identity, header };
-                    self.apply_post(now, (id, &mut row), record, body, &mut applied)?;
+                    self.apply_post(now, (id, &mut row), (place, record), body, &mut applied)?;
                 }
                 deed @ (Statement::Edit(_) | Statement::Reaction(_) | Statement::Redaction(_)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
@@ -410,7 +410,7 @@ impl Replica {
         &mut self,
         now: Millis,
         (id, row): (ConversationId, &mut ConversationRow),
-        record: Record,
+        (place, record): (usize, Record),
         body: Option<&Body>,
         applied: &mut Applied,
     ) -> Result<(), ReplicaError> {
@@ -418,13 +418,15 @@ impl Replica {
         let body = body.filter(|_| !self.covers_post(id, row, &record));
         let identities = self.identities(id, record.identity)?;
         let placement = self.place(now, (id, row), &record, body, identities)?;
-        if placement != Placement::New {
-            applied.messages.extend(self.announce(id, row, record.identity)?);
+        if placement != Placement::New
+            && let Some(message) = self.announce(id, row, record.identity)?
+        {
+            applied.bring(place, message);
         }
         match placement {
             Placement::New => {
                 if let Some(body) = body {
-                    applied.messages.push(Message::new(id, record, body));
+                    applied.bring(place, Message::new(id, record, body));
                 }
             }
             Placement::Alias(canonical) => applied.aliases.push((id, record.id(), canonical)),

@@ -18,6 +18,9 @@ pub struct Applied {
     pub seq: u64,
     /// The messages it brought, in the entry's order.
     pub messages: Vec<Message>,
+    /// Where each of them stands among the entry's records, from 0: messages that expire, or turn
+    /// out to be another's, leave gaps and move no other.
+    pub places: Vec<u32>,
     /// Ids that turned out to be another message's: (alias, canonical).
     pub aliases: Vec<(ConversationId, MessageId, MessageId)>,
     /// Messages that were edited, redacted or reacted to, by the ids that show.
@@ -36,11 +39,18 @@ impl Applied {
             origin,
             seq,
             messages: Vec::new(),
+            places: Vec::new(),
             aliases: Vec::new(),
             changed: Vec::new(),
             settings: Vec::new(),
             erased: Vec::new(),
         }
+    }
+
+    /// Adds a message that stands at `place` among the entry's records.
+    pub(crate) fn bring(&mut self, place: usize, message: Message) {
+        self.messages.push(message);
+        self.places.push(place as u32);
     }
 }
 
@@ -75,6 +85,8 @@ pub(super) struct Building {
     pub(super) bytes: usize,
     /// Whether anything else changed: rows without an entry.
     pub(super) touched: bool,
+    /// Whether words of this very batch are covered: by a row that was applied in it, or before.
+    pub(super) forgets: bool,
 }
 
 impl Building {

@@ -6,6 +6,7 @@
 
 use super::place::{behind, timeline_row};
 use super::{Replica, ReplicaError};
+use crate::engine::View;
 use crate::erasure::Words;
 use crate::id::{ConversationId, Front, Identity, MessageId};
 use crate::name::Name;
@@ -64,6 +65,7 @@ impl Replica {
                 front: Some(edit.front),
             },
         );
+        self.building.forgets |= covered && body.is_some();
         if let Some(body) = body.filter(|_| !covered) {
             self.put(&behind(conversation, identity, edit.front, edit.body), body);
         }
@@ -160,29 +162,6 @@ impl Replica {
         Ok(rows.map(|row| row.map(|(_, edit)| edit)).collect::<Result<_, _>>()?)
     }
 
-    /// Removes the words of a message that its `author` wrote up to `up_to`. Later ones, of its
-    /// copies and edits, show no more, but nothing covers them: their entries are sent with them.
-    pub(super) fn forget_words_of(
-        &mut self,
-        place: MessageKey,
-        author: &Name,
-        up_to: Front,
-    ) -> Result<(), ReplicaError> {
-        let MessageKey { conversation, identity, .. } = place;
-        let there = timeline_row(&self.overlay, place)?;
-        self.unshow_body(place, &there)?;
-        let identities = self.identities(conversation, identity)?;
-        let copies = identities.placed(identity).map(|placed| placed.fronts.clone());
-        let edits = self.edits(conversation, identity)?;
-        let edits = edits.iter().filter(|edit| edit.0.editor == *author);
-        let fronts = edits.map(|edit| edit.0.rank.front).chain(copies.into_iter().flatten());
-        for front in fronts.filter(|front| *front <= up_to) {
-            let prefix = BodyKey::record_prefix(conversation, front, identity);
-            self.delete_range(Body::TABLE, &prefix, &tables::behind(&prefix))?;
-        }
-        Ok(())
-    }
-
     /// Removes all words of a message: those that show, of its copies, of its edits.
     pub(super) fn forget_words(
         &mut self,
@@ -194,11 +173,67 @@ impl Replica {
         let mut fronts = placed.fronts.clone();
         let front = placed.canonical();
         fronts.extend(self.edits(conversation, identity)?.iter().map(|edit| edit.0.rank.front));
+        fronts.extend(self.expired_fronts((conversation, identity), front)?);
         self.delete::<Body>(&BodyKey::Shown(MessageKey { conversation, front, identity }));
         for front in fronts {
             let prefix = BodyKey::record_prefix(conversation, front, identity);
             self.delete_range(Body::TABLE, &prefix, &tables::behind(&prefix))?;
         }
         Ok(())
+    }
+
+    /// Where words of later edits of a message stand that has expired: it has no rows any more
+    /// that would tell.
+    fn expired_fronts(
+        &self,
+        (conversation, identity): (ConversationId, Identity),
+        canonical: Front,
+    ) -> Result<Vec<Front>, ReplicaError> {
+        let row = self.conversation(conversation)?;
+        let Some(cut) = row.and_then(|row| row.cut).filter(|cut| canonical <= *cut) else {
+            return Ok(Vec::new());
+        };
+        let words = BodyKey::behind_prefix(conversation);
+        let start = [&words[..], &cut.next().to_bytes()].concat();
+        let rows = self.overlay.scan(
+            Body::TABLE,
+            &start,
+            &tables::behind(&words),
+            crate::engine::Direction::Forward,
+        );
+        let mut fronts = Vec::new();
+        for row in rows {
+            let (key, _) = row?;
+            if let Some((front, of)) = BodyKey::behind_at(&key)
+                && of == identity
+            {
+                fronts.push(front);
+            }
+        }
+        Ok(fronts)
+    }
+
+    /// Removes the words that `author` wrote into a message, its copies and its edits up to
+    /// `up_to`; later ones are kept, and show only where the message does.
+    pub(super) fn forget_words_until(
+        &mut self,
+        place: MessageKey,
+        author: &Name,
+        up_to: Front,
+    ) -> Result<(), ReplicaError> {
+        let MessageKey { conversation, identity, .. } = place;
+        let identities = self.identities(conversation, identity)?;
+        let Some(placed) = identities.placed(identity) else { return Ok(()) };
+        let mut fronts = placed.fronts.clone();
+        let edits = self.edits(conversation, identity)?;
+        let edits = edits.iter().filter(|edit| edit.0.editor == *author);
+        fronts.extend(edits.map(|edit| edit.0.rank.front));
+        let there = timeline_row(&self.overlay, place)?;
+        self.unshow_body(place, &there)?;
+        for front in fronts.into_iter().filter(|front| *front <= up_to) {
+            let prefix = BodyKey::record_prefix(conversation, front, identity);
+            self.delete_range(Body::TABLE, &prefix, &tables::behind(&prefix))?;
+        }
+        self.show_body(place, &there)
     }
 }

@@ -98,6 +98,13 @@ impl Documents {
         Ok(outcome)
     }
 
+    /// Drops what is known of a document.
+    pub(super) fn forget(&mut self, document: SegmentId) {
+        if let Some(tips) = self.open.pop(&document) {
+            self.bytes -= tips.bytes();
+        }
+    }
+
     fn take(&mut self, overlay: &Overlay, which: Which<'_>) -> Result<Tips, ReplicaError> {
         match self.open.pop(&which.id()) {
             Some(tips) => {

@@ -3,17 +3,21 @@
 //! Invariant: after a row is applied nothing it covers is read, kept or sent on, and what arrives
 //! later and is covered is never kept. Bytes leave the files when they are swept (`maintain.rs`).
 
+use super::apply::words_of;
+use super::documents::CONVERSATION_DOCUMENT;
 use super::place::timeline_row;
 use super::{Replica, ReplicaError};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::{Erasure, Words};
 use crate::id::{ConversationId, Front, Millis};
+use crate::log::{self, LogEntry};
 use crate::name::Name;
-use crate::record::Body;
+use crate::projection::{documents_of, records_in};
+use crate::record::{Body, RecordKey, Statement};
 use crate::seal;
 use crate::tables::{
-    self, BodyKey, ConversationRow, ErasureKey, MembershipRow, MessageKey, NameRow, RowType,
-    SweepRow, TimelineRow, behind,
+    self, BodyKey, ConversationRow, ErasureKey, LogRow, MembershipRow, MessageKey, NameRow,
+    RowType, SweepRow, TimelineRow, behind,
 };
 
 impl Replica {
@@ -30,6 +34,11 @@ impl Replica {
         }
         self.record_erasure(&key, held.as_ref(), erasure);
         self.remember(erasure);
+        if let Erasure::Author { up_to, .. } | Erasure::Cut { up_to, .. } = erasure {
+            // What is said here from now on is not what was to be forgotten, also where this
+            // node's clock is behind that of who wrote the row.
+            self.clock.observe(now, *up_to);
+        }
         match erasure {
             Erasure::Message { conversation, identity } => {
                 let mut row = self.conversation(*conversation)?;
@@ -38,16 +47,12 @@ impl Replica {
                 {
                     self.erase_message(row, place)?;
                     self.forget_words(*conversation, *identity)?;
-                    if row.has_expired(place.front) {
-                        self.forget_left_words_about(*conversation, *identity)?;
-                    }
                 }
                 self.keep_row(*conversation, row);
                 self.sweep_later(now, *conversation)?;
             }
             Erasure::Author { author, up_to } => {
                 self.erase_words_of(now, author, *up_to)?;
-                self.forget_left_words_of(now, author, *up_to)?;
             }
             Erasure::Conversation { name, conversation, .. } => {
                 self.retire(name, *conversation)?;
@@ -83,6 +88,7 @@ impl Replica {
         }
         self.put(key, erasure);
         self.building.touched = true;
+        self.building.forgets = true;
     }
 
     fn keep_row(&mut self, id: ConversationId, row: Option<ConversationRow>) {
@@ -157,12 +163,15 @@ impl Replica {
         for id in ids {
             let Some(mut row) = self.conversation(id)? else { continue };
             let places = self.places_by(id, author, up_to)?;
-            if places.is_empty() {
+            let expired = self.forget_left_words(id, &row, author, up_to)?;
+            if places.is_empty() && !expired {
                 continue;
             }
             for place in places {
-                self.erase_message(&mut row, place)?;
-                self.forget_words_of(place, author, up_to)?;
+                if place.front <= up_to {
+                    self.erase_message(&mut row, place)?;
+                }
+                self.forget_words_until(place, author, up_to)?;
             }
             self.building.conversations.insert(id, row);
             self.sweep_later(now, id)?;
@@ -170,23 +179,95 @@ impl Replica {
         Ok(())
     }
 
-    /// Where messages by `author` stand in a conversation, up to `up_to`.
+    /// Takes out of the batch that is being ended what rows cover: nobody is shown or sent it.
+    pub(super) fn withhold(&mut self) -> Result<(), ReplicaError> {
+        if !std::mem::take(&mut self.building.forgets) {
+            return Ok(());
+        }
+        for parcel in self.building.own.iter_mut().filter(|parcel| !parcel.bodies.is_empty()) {
+            let (origin, seq) = (parcel.origin, parcel.seq);
+            let log: Option<LogRow> = tables::get(&self.overlay, &(self.space, origin, seq))?;
+            let Some(LogRow { digest, entry: bytes }) = log else { continue };
+            let entry = LogEntry { origin, seq, depth: 0, digest, bytes };
+            parcel.bodies = log::parcel(&self.overlay, self.space, entry)?.bodies;
+        }
+        let mut applied = std::mem::take(&mut self.building.applied);
+        for applied in &mut applied {
+            let places = std::mem::take(&mut applied.places);
+            let messages = std::mem::take(&mut applied.messages);
+            for (at, mut message) in places.into_iter().zip(messages) {
+                let place = self.canonical(message.conversation, message.identity)?;
+                let row = self.conversation(message.conversation)?;
+                let (Some(place), Some(row)) = (place, row) else { continue };
+                if row.has_expired(place.front) {
+                    continue;
+                }
+                if timeline_row(&self.overlay, place)?.state.erased {
+                    message.state.erased = true;
+                    message.body.clear();
+                }
+                applied.bring(at as usize, message);
+            }
+        }
+        self.building.applied = applied;
+        Ok(())
+    }
+
+    /// Where messages by `author` stand in a conversation, up to `up_to`, and later ones that were
+    /// edited: where a clock was wild an edit can lie before its message.
     fn places_by(
         &self,
         id: ConversationId,
         author: &Name,
         up_to: Front,
     ) -> Result<Vec<MessageKey>, ReplicaError> {
-        let end = [&id.0[..], &up_to.next().to_bytes()].concat();
         let mut places = Vec::new();
-        for row in self.overlay.scan(TimelineRow::TABLE, &id.0, &end, Direction::Forward) {
-            let (key, value) = row?;
-            let there: TimelineRow = tables::open(&key, &value)?;
-            if there.header.author == *author {
+        for row in tables::rows::<TimelineRow, _>(&self.overlay, &id.0) {
+            let (key, there) = row?;
+            let reached = there.header.front <= up_to || there.state.revision.is_some();
+            if there.header.author == *author && reached {
                 places.push(TimelineRow::parse(&key)?);
             }
         }
         Ok(places)
+    }
+
+    /// Removes the words that `author` wrote up to `up_to` and that messages left behind which
+    /// have expired: later edits and copies. No row tells any more whose they are, so documents
+    /// must. True if there may have been any.
+    fn forget_left_words(
+        &mut self,
+        id: ConversationId,
+        row: &ConversationRow,
+        author: &Name,
+        up_to: Front,
+    ) -> Result<bool, ReplicaError> {
+        let Some(cut) = row.cut.filter(|cut| *cut < up_to) else { return Ok(false) };
+        let words = BodyKey::behind_prefix(id);
+        let start = [&words[..], &cut.next().to_bytes()].concat();
+        let end = [&words[..], &up_to.next().to_bytes()].concat();
+        if self.overlay.scan(Body::TABLE, &start, &end, Direction::Forward).next().is_none() {
+            return Ok(false);
+        }
+        let erasure = Erasure::Author { author: author.clone(), up_to };
+        for document in documents_of(&self.overlay, id)? {
+            if document.ordinal == CONVERSATION_DOCUMENT {
+                continue;
+            }
+            for (key, scalar) in records_in(&self.overlay, self.space, document)? {
+                let statement = Statement::decode(scalar.as_bytes());
+                let (Ok(key), Ok(statement)) = (RecordKey::from_text(&key), statement) else {
+                    continue;
+                };
+                let words = words_of(id, key.identity, &statement);
+                let Some(words) = words.filter(|words| erasure.covers(words)) else { continue };
+                if let (Some(front), Some(message)) = (words.front, words.message) {
+                    let prefix = BodyKey::record_prefix(id, front, message);
+                    self.delete_range(Body::TABLE, &prefix, &behind(&prefix))?;
+                }
+            }
+        }
+        Ok(true)
     }
 
     /// Takes a conversation out of the space. Its rows are removed bit by bit (`maintain.rs`):
@@ -302,3 +383,8 @@ pub(crate) fn words_missing(table: Table, key: &[u8]) -> crate::engine::EngineEr
 pub(super) fn ranges_of(id: ConversationId) -> Vec<super::maintain::KeyRange> {
     [Table::Bodies, Table::Timeline].map(|table| (table, id.0.to_vec(), behind(&id.0))).to_vec()
 }
+
+#[cfg(test)]
+mod edges;
+#[cfg(test)]
+mod tests;

@@ -107,7 +107,9 @@ impl Replica {
         if !self.clock.observe(now, record.header.front) {
             self.state.ahead += 1;
         }
-        let body = body.filter(|_| !self.covers_post(id, row, record));
+        let is_covered = self.covers_post(id, row, record);
+        self.building.forgets |= is_covered && body.is_some();
+        let body = body.filter(|_| !is_covered);
         let placement = match identities.front(record.identity) {
             None => self.place_first(id, row, record, body)?,
             Some(front) => {

@@ -61,6 +61,7 @@ impl Replica {
             return Ok(None);
         }
         self.flush()?;
+        self.withhold()?;
         self.write_rows();
         let building = std::mem::take(&mut self.building);
         Ok(Some(self.finish(building)))
@@ -155,12 +156,12 @@ impl Replica {
         // A conversation that was erased meanwhile has no row: what was accepted for it is
         // written, and shows nowhere.
         let mut row = self.conversation(conversation)?;
-        for Staged { identity, statement, body } in records {
+        for (place, Staged { identity, statement, body }) in records.into_iter().enumerate() {
             match (statement, &mut row) {
                 (Statement::Post(header), _) => {
                     let record = Record { identity, header };
-                    let body = body.as_ref();
-                    self.see_post((conversation, row.as_ref()), record, body, &mut seen)?;
+                    let (said, body) = ((place, record), body.as_ref());
+                    self.see_post((conversation, row.as_ref()), said, body, &mut seen)?;
                 }
                 (deed, Some(row)) => {
                     let rank = Rank { depth, origin, front: front_of(&deed) };
@@ -185,7 +186,7 @@ impl Replica {
     fn see_post(
         &mut self,
         (conversation, row): (ConversationId, Option<&ConversationRow>),
-        record: Record,
+        (place, record): (usize, Record),
         body: Option<&Body>,
         seen: &mut Applied,
     ) -> Result<(), ReplicaError> {
@@ -194,7 +195,7 @@ impl Replica {
             body.filter(|_| row.is_some_and(|row| !self.covers_post(conversation, row, &record)));
         let unannounced = self.building.unannounced.remove(&(conversation, record.identity));
         if unannounced && let Some(body) = body {
-            seen.messages.push(Message::new(conversation, record, body));
+            seen.bring(place, Message::new(conversation, record, body));
         } else if let Some(canonical) = self.canonical(conversation, record.identity)?
             && canonical.id() != record.id()
         {

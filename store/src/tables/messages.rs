@@ -178,6 +178,17 @@ impl BodyKey {
         fits.then_some((origin, seq))
     }
 
+    /// Front and identity in the key of words that do not show.
+    #[must_use]
+    pub fn behind_at(key: &[u8]) -> Option<(Front, Identity)> {
+        if key.get(16..24) != Some(&BEHIND_ALL[..]) {
+            return None;
+        }
+        let front = key.get(24..).and_then(<[u8]>::first_chunk::<8>)?;
+        let identity = key.get(32..).and_then(<[u8]>::first_chunk::<16>)?;
+        Some((Front::from_bytes(*front), Identity(*identity)))
+    }
+
     /// Whose words a row of the table holds: the identity of the message or setting, and whether
     /// they are a title's.
     #[must_use]
@@ -194,14 +205,6 @@ impl BodyKey {
     #[must_use]
     pub fn behind_prefix(conversation: ConversationId) -> Vec<u8> {
         [&conversation.0[..], &BEHIND_ALL].concat()
-    }
-
-    /// Front and identity in the key of words that do not show.
-    #[must_use]
-    pub fn parse_behind(key: &[u8]) -> Option<(Front, Identity)> {
-        let behind = key.get(16..)?.strip_prefix(&BEHIND_ALL)?;
-        let (front, behind) = behind.split_first_chunk()?;
-        Some((Front::from_bytes(*front), Identity(*behind.first_chunk()?)))
     }
 
     /// The prefix of the words that do not show of records about `identity` at `front`.

@@ -29,8 +29,8 @@ type Place = (Option<Vec<u8>>, Option<Chain>);
 
 pub(super) fn step(
     view: &dyn View,
-    after: Option<Vec<u8>>,
-    at: Option<Chain>,
+    only: Option<SpaceId>,
+    (after, at): Place,
     limit: usize,
     slice: &mut Slice,
 ) -> Option<Place> {
@@ -39,7 +39,8 @@ pub(super) fn step(
     else {
         return Some((Some(key), None));
     };
-    let Some(space) = tables::Whose::of(Table::Meta, &key).space else {
+    let space = tables::Whose::of(Table::Meta, &key).space;
+    let Some(space) = space.filter(|space| only.is_none_or(|only| only == *space)) else {
         return Some((Some(key), None));
     };
     let base = Chain { seq: row.trimmed, digest: Some(row.base), depth: 0 };

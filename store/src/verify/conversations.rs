@@ -9,6 +9,7 @@ use crate::digest::{RowHasher, RowSum};
 use crate::engine::{Direction, Table, View};
 use crate::erasure::Erasure;
 use crate::id::{ConversationId, MessageId, SpaceId};
+use crate::name::Name;
 use crate::projection::{
     Expected, Forgotten, MessageClaims, SettingClaims, Share, documents_of, erased_authors,
     records_in,
@@ -25,8 +26,8 @@ type Place = (Vec<u8>, Option<Share>);
 
 pub(super) fn step(
     view: &dyn View,
-    after: Vec<u8>,
-    share: Option<Share>,
+    only: Option<SpaceId>,
+    (after, share): Place,
     slice: &mut Slice,
 ) -> Option<Place> {
     let start = [&after[..], &[0]].concat();
@@ -37,9 +38,11 @@ pub(super) fn step(
         slice.found(Damage::of(Table::Index, &key, "a key that is too short"));
         return Some((key, None));
     };
-    let mut spaces = spaces_of(view).into_keys();
-    let owner = spaces.find(|space| ConversationId::of(*space, &row.name, row.incarnation) == id);
-    let Some(space) = owner else {
+    let owns = |space: &SpaceId| ConversationId::of(*space, &row.name, row.incarnation) == id;
+    if only.is_some_and(|only| !owns(&only)) {
+        return Some((key, None));
+    }
+    let Some(space) = spaces_of(view).into_iter().find(owns) else {
         let why = "a conversation whose id is not that of its name in any space";
         slice.found(Damage::of(Table::Index, &key, why));
         return Some((key, None));
@@ -53,7 +56,7 @@ pub(super) fn step(
 }
 
 /// Checks a share of a conversation; with the first one also what is of the whole of it.
-fn check(
+pub(super) fn check(
     view: &dyn View,
     space: SpaceId,
     (id, row): (ConversationId, &ConversationRow),
@@ -69,8 +72,8 @@ fn check(
         }
         check_row(view, space, (id, row), slice);
         whole &= check_settings(view, space, (id, row), slice);
-        let segments = documents.iter().filter(|it| it.ordinal != CONVERSATION_DOCUMENT);
-        if segments.last().is_some_and(|last| last.ordinal > row.ordinal) {
+        let last = documents.iter().rfind(|it| it.ordinal != CONVERSATION_DOCUMENT);
+        if last.is_some_and(|last| last.ordinal > row.ordinal) {
             let why = "segments behind the one that takes appends";
             slice.found(Damage::at::<ConversationRow>(&id, why).within(space));
         }
@@ -90,7 +93,8 @@ fn check_row(
     (id, row): (ConversationId, &ConversationRow),
     slice: &mut Slice,
 ) {
-    let Some(totals) = Totals::of(view, space, id, row, slice) else { return };
+    let Some(totals) = Totals::of(view, space, (id, &row.name)) else { return };
+    slice.rows += totals.rows;
     let erased: Option<Erasure> =
         slice.read::<Erasure>(view, &(space, ErasureKey::Cut(id))).whole();
     let cut = match erased {
@@ -118,34 +122,45 @@ pub(crate) struct Totals {
     pub(crate) last: Option<MessageId>,
     pub(crate) read: Option<MessageId>,
     pub(crate) quarantined: u64,
+    rows: u64,
 }
 
 impl Totals {
     /// None if a row cannot be read.
-    fn of(
+    pub(crate) fn of(
         view: &dyn View,
         space: SpaceId,
-        id: ConversationId,
-        row: &ConversationRow,
-        slice: &mut Slice,
+        (id, name): (ConversationId, &Name),
     ) -> Option<Self> {
         let hasher = RowHasher::of(space);
-        let mut totals =
-            Self { sum: RowSum::default(), messages: 0, last: None, read: None, quarantined: 0 };
-        totals.sum.add(&hasher.row(NameRow::TABLE, &id.0, row.name.as_str().as_bytes()));
+        let mut totals = Self {
+            sum: RowSum::default(),
+            messages: 0,
+            last: None,
+            read: None,
+            quarantined: 0,
+            rows: 0,
+        };
+        totals.sum.add(&hasher.row(NameRow::TABLE, &id.0, name.as_str().as_bytes()));
         let prefix = |letter: u8| [&[letter][..], &id.0].concat();
-        for place in summed::<TimelineRow>(view, &id.0, &hasher, &mut totals.sum, slice)? {
+        let (mut sum, mut rows) = (totals.sum, 0);
+        let mut add = |row: RowSum| {
+            sum.add(&row);
+            rows += 1;
+        };
+        summed::<TimelineRow>(view, &id.0, &hasher, |key, _, row| {
+            add(row);
             totals.messages += 1;
-            totals.last = totals.last.max(TimelineRow::parse(&place).ok().map(|key| key.id()));
-        }
-        summed::<EditRow>(view, &prefix(EditRow::LETTER), &hasher, &mut totals.sum, slice)?;
-        summed::<ReactionRow>(view, &prefix(ReactionRow::LETTER), &hasher, &mut totals.sum, slice)?;
-        summed::<SettingRow>(view, &prefix(SettingRow::LETTER), &hasher, &mut totals.sum, slice)?;
-        let markers = MarkerRow::prefix(id);
-        summed::<MarkerRow>(view, &markers, &hasher, &mut totals.sum, slice)?;
-        for row in tables::rows::<MarkerRow, _>(view, &markers) {
-            totals.read = totals.read.max(Some(row.ok()?.1.message));
-        }
+            totals.last = totals.last.max(TimelineRow::parse(key).ok().map(|key| key.id()));
+        })?;
+        summed::<EditRow>(view, &prefix(EditRow::LETTER), &hasher, |_, _, row| add(row))?;
+        summed::<ReactionRow>(view, &prefix(ReactionRow::LETTER), &hasher, |_, _, row| add(row))?;
+        summed::<SettingRow>(view, &prefix(SettingRow::LETTER), &hasher, |_, _, row| add(row))?;
+        summed::<MarkerRow>(view, &MarkerRow::prefix(id), &hasher, |_, marker, row| {
+            add(row);
+            totals.read = totals.read.max(Some(marker.message));
+        })?;
+        (totals.sum, totals.rows) = (sum, rows);
         for row in tables::rows::<QuarantineRow, _>(view, &QuarantineRow::prefix(space)) {
             totals.quarantined += u64::from(row.ok()?.1.conversation == Some(id));
         }
@@ -153,22 +168,18 @@ impl Totals {
     }
 }
 
-/// Adds the digests of all rows under `prefix` to `sum`. Returns their keys.
+/// Hands out all rows under `prefix` with their digests. None if one cannot be read.
 fn summed<R: RowType>(
     view: &dyn View,
     prefix: &[u8],
     hasher: &RowHasher,
-    sum: &mut RowSum,
-    slice: &mut Slice,
-) -> Option<Vec<Vec<u8>>> {
-    let mut keys = Vec::new();
+    mut take: impl FnMut(&[u8], &R, RowSum),
+) -> Option<()> {
     for row in tables::rows::<R, _>(view, prefix) {
         let (key, row) = row.ok()?;
-        sum.add(&hasher.row(R::TABLE, &key, &tables::content(&row)));
-        slice.rows += 1;
-        keys.push(key);
+        take(&key, &row, hasher.row(R::TABLE, &key, &tables::content(&row)));
     }
-    Some(keys)
+    Some(())
 }
 
 /// Settings, titles, and that the conversation's own document is there. False if that cannot be

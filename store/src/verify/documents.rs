@@ -55,7 +55,7 @@ pub(super) fn check(
     slice: &mut Slice,
 ) -> bool {
     let mut known: BTreeSet<ChangeHash> = BTreeSet::new();
-    let mut found =
+    let found =
         |slice: &mut Slice, why: String| slice.found(Damage::at::<SnapshotRow>(&document, why));
     let snapshot = match tables::get::<SnapshotRow>(view, &document) {
         Ok(row) => row.map(|row| row.0),

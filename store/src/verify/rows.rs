@@ -153,7 +153,7 @@ impl Owners {
         }
         let key = ConversationRow::key(&id);
         let held = view.get(Table::Index, &key).map_or(true, |row| row.is_some())
-            || spaces_of(view).into_keys().any(|space| is_going(view, space, id));
+            || spaces_of(view).into_iter().any(|space| is_going(view, space, id));
         self.conversation = Some((id, held));
         held
     }
@@ -173,9 +173,9 @@ fn is_going(view: &dyn View, space: SpaceId, id: ConversationId) -> bool {
 
 /// Whether the row holds a body of an entry in quarantine, which may be about a conversation that
 /// is not here.
-pub(super) fn in_quarantine(view: &dyn View, key: &[u8]) -> bool {
+pub(crate) fn in_quarantine(view: &dyn View, key: &[u8]) -> bool {
     let Some((origin, seq)) = BodyKey::quarantined_entry(key) else { return false };
-    spaces_of(view).into_keys().any(|space| {
+    spaces_of(view).into_iter().any(|space| {
         let key = QuarantineRow::key(&(space, origin, seq));
         view.get(Table::Meta, &key).map_or(true, |row| row.is_some())
     })

@@ -17,13 +17,18 @@ use crate::tables::{
     SpaceRow, StagingRow,
 };
 
-pub(super) fn step(view: &dyn View, after: &[u8], slice: &mut Slice) -> Option<Vec<u8>> {
+pub(super) fn step(
+    view: &dyn View,
+    only: Option<SpaceId>,
+    after: &[u8],
+    slice: &mut Slice,
+) -> Option<Vec<u8>> {
     let start = [after, &[0]].concat();
     let end = tables::behind(&SpaceRow::PREFIX);
     let (key, value) = view.scan(Table::Meta, &start, &end, Direction::Forward).next()?.ok()?;
     if let (Ok(space), Ok(row)) = (SpaceRow::parse(&key), tables::open::<SpaceRow>(&key, &value)) {
-        let staging = slice.read::<StagingRow>(view, &space);
-        if staging.is_missing() {
+        let chosen = only.is_none_or(|only| only == space);
+        if chosen && slice.read::<StagingRow>(view, &space).is_missing() {
             check(view, space, &row, slice);
         }
     }

@@ -3,6 +3,7 @@
 
 use warbler_store::id::MessageId;
 use warbler_store::name::Name;
+use warbler_store::reader::History;
 use warbler_store::record::{ContentType, Message};
 use warbler_store::replica::{
     CommandError, MAX_MESSAGE_EMOJIS, NewMessage, Operated, Operation, Sealed,
@@ -42,7 +43,7 @@ fn changed(sealed: &Sealed) -> Vec<MessageId> {
 /// The words of a message before it was edited, then those of its edits.
 fn history(node: &Node, id: MessageId) -> Vec<String> {
     let found = node.reader.history(&name("general"), id).expect("reads");
-    let Some((first, edits)) = found else { return Vec::new() };
+    let Some(History { first, edits }) = found else { return Vec::new() };
     let words = std::iter::once(first).chain(edits.into_iter().map(|edit| edit.body));
     words.map(|body| String::from_utf8(body).expect("words")).collect()
 }

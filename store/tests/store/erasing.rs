@@ -351,3 +351,34 @@ fn an_erasure_of_a_conversation_under_another_name_is_quarantined_and_erases_not
     oslo.persist();
     assert_eq!(oslo.texts("general"), ["hello"]);
 }
+
+/// No honest node knows what has expired in a conversation before it knows the conversation.
+#[test]
+fn a_cut_that_comes_before_its_conversation_holds_for_it() {
+    let conversation = ConversationId::of(space(), &name("general"), 0);
+    let mut tokyo = Node::new(2);
+    tokyo.create("general");
+    let old = tokyo.post(says("secret"));
+    tokyo.persist();
+    let mut states = Vec::new();
+    for cut_first in [true, false] {
+        let mut oslo = Node::new(1);
+        let (mut liar, record) = Liar::new(0xc0);
+        let rows = vec![Erasure::Cut { conversation, up_to: old.front() }];
+        let kind = EntryKind::Erasures { by: name("mallory"), rows };
+        let cut = [record, liar.entry(kind, Vec::new())];
+        if !cut_first {
+            oslo.pull(&tokyo);
+            oslo.persist();
+        }
+        for parcel in &cut {
+            assert_eq!(oslo.take(parcel).expect("is accepted"), Taken::Applied);
+        }
+        oslo.persist();
+        oslo.pull(&tokyo);
+        oslo.persist();
+        assert_eq!(traces(&oslo, "secret"), 0, "cut first: {cut_first}");
+        states.push(oslo.state());
+    }
+    assert_eq!(states[0], states[1]);
+}

@@ -15,7 +15,7 @@ use warbler_store::id::{
 };
 use warbler_store::log::{self, LogWalk};
 use warbler_store::name::Name;
-use warbler_store::reader::{Conversation, Member, Range, Reader, Revised, Settings};
+use warbler_store::reader::{Conversation, History, Member, Range, Reader, Settings};
 use warbler_store::record::{ContentType, Message};
 use warbler_store::replica::{
     Actor, Built, CommandError, NewMessage, Operated, Operation, Placing, Posted, Readiness,
@@ -92,7 +92,7 @@ pub(crate) struct More {
     pub(crate) settings: Settings,
     pub(crate) members: Vec<Member>,
     /// Of each message, the words before it was edited, and its edits.
-    pub(crate) histories: Vec<Option<(Vec<u8>, Vec<Revised>)>>,
+    pub(crate) histories: Vec<Option<History>>,
     /// Of each message, emojis and who set them.
     pub(crate) reactions: Vec<Vec<(Name, Name)>>,
     /// Of each message, those in the thread about it.
@@ -210,7 +210,9 @@ impl Node {
         for document in documents {
             let built = Built::of(&*self.engine, space(), document);
             match built {
-                Ok(Some(built)) => drop(self.replica.install(built)),
+                Ok(Some(built)) => {
+                    self.replica.install(built).expect("installs");
+                }
                 Ok(None) => {}
                 // Its rows are removed bit by bit after its conversation was erased.
                 Err(error) => assert!(self.is_erased(document.conversation), "{error}"),

@@ -96,6 +96,13 @@ fn is_quarantined(said: Vec<(Identity, Statement, Option<Body>)>, why: &str) {
     assert_eq!(third.replica.durable(), oslo.replica.durable());
     assert_eq!(third.state(), oslo.state());
     assert!(third.parcels() == oslo.parcels(), "passed on as it came");
+    oslo.snapshot();
+    oslo.persist();
+    let all = oslo.replica.durable().vector.clone();
+    oslo.replica.trim(&all, 100).expect("what is in quarantine is passed over");
+    oslo.persist();
+    let origins = oslo.reader.origins().expect("reads");
+    assert_eq!(origins[&bad.origin].trimmed, bad.seq - 1, "it stays in the log");
     third.restart();
     third.post(says("and on"));
     third.persist();

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 
 use warbler_store::engine::{Engine, EngineError, MemoryEngine, RocksEngine, SharedEngine};
+use warbler_store::log::{LogWalk, WalkError};
 use warbler_store::replica::NewMessage;
+use warbler_store::vector::VersionVector;
 
-use crate::node::{Node, ROOMY, TINY, keyed, name, node, nodes, says};
+use crate::node::{Node, ROOMY, TINY, keyed, name, node, nodes, says, space};
 
 #[test]
 fn a_restart_shows_what_was_there_before_and_writes_under_a_new_origin() {
@@ -167,4 +169,45 @@ fn batches_that_wait_for_the_disk_are_read_through() {
     assert_eq!(oslo.texts("general"), ["one"]);
     oslo.write(&two);
     assert_eq!(oslo.texts("general"), ["one", "two"]);
+}
+
+/// With a tiny cache every document is read back from its snapshot.
+#[test]
+fn a_log_is_trimmed_under_snapshots_and_both_sides_go_on() {
+    let disk = || Arc::new(MemoryEngine::new());
+    let mut oslo = Node::on(disk(), 1, TINY);
+    let mut tokyo = Node::on(disk(), 2, TINY);
+    oslo.create("general");
+    for round in 0..4 {
+        oslo.post(says(&format!("oslo {round}")));
+        oslo.persist();
+        tokyo.pull(&oslo);
+        tokyo.post(says(&format!("tokyo {round}")));
+        tokyo.persist();
+        oslo.pull(&tokyo);
+        oslo.persist();
+        let held = tokyo.replica.durable().vector.clone();
+        let kept = oslo.replica.trim(&held, 1_000).expect("trims");
+        assert!(!kept.wants.is_empty(), "not before there are snapshots");
+        oslo.snapshot();
+        oslo.persist();
+        let kept = oslo.replica.trim(&held, 1_000).expect("trims");
+        assert!(kept.trimmed > 0 && kept.wants.is_empty(), "{kept:?}");
+        oslo.persist();
+        let origins = oslo.reader.origins().expect("reads");
+        assert!(held.iter().all(|(origin, seq)| origins[&origin].trimmed == seq));
+        assert_eq!(oslo.state().shown, tokyo.state().shown);
+        oslo.restart();
+    }
+    let until = oslo.reader.vector().expect("reads");
+    let gone = LogWalk::between(&*oslo.engine, space(), &VersionVector::default(), &until);
+    assert!(matches!(gone, Err(WalkError::Trimmed { .. })), "what was trimmed is not made up");
+    tokyo.post(says("on top of what only a snapshot knows"));
+    tokyo.persist();
+    oslo.pull(&tokyo);
+    oslo.post(says("and on"));
+    oslo.persist();
+    tokyo.pull(&oslo);
+    tokyo.persist();
+    assert_eq!(oslo.state(), tokyo.state());
 }

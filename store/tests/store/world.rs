@@ -26,15 +26,56 @@ const CONVERSATIONS: [&str; 2] = ["a", "b"];
 /// Something that happens in a world of three nodes.
 #[derive(Debug, Clone)]
 pub(crate) enum Step {
-    Post { node: usize, message: Said },
-    Do { node: usize, conversation: usize, message: usize, deed: Deed },
-    EraseAuthor { node: usize, author: usize, up_to: Option<usize> },
-    Expire { node: usize, conversation: usize, up_to: usize },
-    Pull { from: usize, to: usize, limit: usize, seed: u64 },
-    Persist { node: usize },
-    Crash { node: usize },
-    Snapshot { node: usize },
-    Trim { node: usize, limit: usize },
+    Post {
+        node: usize,
+        message: Said,
+    },
+    Do {
+        node: usize,
+        conversation: usize,
+        message: usize,
+        deed: Deed,
+    },
+    /// A reaction is set and taken back again, or the other way round, in two entries.
+    Waver {
+        node: usize,
+        conversation: usize,
+        message: usize,
+        on: bool,
+    },
+    EraseAuthor {
+        node: usize,
+        author: usize,
+        up_to: Option<usize>,
+    },
+    Expire {
+        node: usize,
+        conversation: usize,
+        up_to: usize,
+    },
+    Pull {
+        from: usize,
+        to: usize,
+        limit: usize,
+        seed: u64,
+    },
+    /// All hold the same, so that what they do next is about the same messages, at once.
+    Meet {
+        seed: u64,
+    },
+    Persist {
+        node: usize,
+    },
+    Crash {
+        node: usize,
+    },
+    Snapshot {
+        node: usize,
+    },
+    Trim {
+        node: usize,
+        limit: usize,
+    },
 }
 
 #[derive(Debug, Clone)]
@@ -77,7 +118,7 @@ fn deeds() -> impl Strategy<Value = Deed> {
     let access = prop::sample::select(vec![Access::Open, Access::Open, Access::Members]);
     prop_oneof![
         6 => Just(Deed::Edit),
-        4 => (0..3_usize, 0..2_usize, any::<bool>())
+        8 => (0..2_usize, 0..2_usize, any::<bool>())
             .prop_map(|(user, emoji, on)| Deed::React { user, emoji, on }),
         1 => (0..4_usize).prop_map(|user| Deed::Redact { user }),
         1 => Just(Deed::Erase),
@@ -110,11 +151,15 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         },
     );
     let node = || 0..3_usize;
-    let message = || 0..20_usize;
+    // Mostly one of few, so that deeds meet.
+    let message = || prop_oneof![3 => 0..2_usize, 1 => 0..20_usize];
     let step = prop_oneof![
         10 => (node(), said).prop_map(|(node, message)| Step::Post { node, message }),
         14 => (node(), 0..2_usize, message(), deeds()).prop_map(
             |(node, conversation, message, deed)| Step::Do { node, conversation, message, deed }
+        ),
+        3 => (node(), 0..2_usize, message(), any::<bool>()).prop_map(
+            |(node, conversation, message, on)| Step::Waver { node, conversation, message, on }
         ),
         1 => (node(), 0..2_usize, prop::option::weighted(0.7, message())).prop_map(
             |(node, author, up_to)| Step::EraseAuthor { node, author, up_to }
@@ -125,6 +170,7 @@ pub(crate) fn steps() -> impl Strategy<Value = Vec<Step>> {
         8 => (node(), 1..3_usize, 1..9_usize, any::<u64>()).prop_map(
             |(from, ahead, limit, seed)| Step::Pull { from, to: (from + ahead) % 3, limit, seed }
         ),
+        1 => any::<u64>().prop_map(|seed| Step::Meet { seed }),
         8 => node().prop_map(|node| Step::Persist { node }),
         1 => node().prop_map(|node| Step::Crash { node }),
         1 => node().prop_map(|node| Step::Snapshot { node }),
@@ -155,6 +201,13 @@ impl World {
             Step::Do { node, conversation, message, deed } => {
                 self.deed(node, CONVERSATIONS[conversation], message, deed);
             }
+            Step::Waver { node, conversation, message, on } => {
+                for on in [on, !on] {
+                    let deed = Deed::React { user: 0, emoji: 0, on };
+                    self.deed(node, CONVERSATIONS[conversation], message, deed);
+                    self.persist(node);
+                }
+            }
             Step::EraseAuthor { node, author, up_to } => {
                 let up_to = up_to.and_then(|choice| self.front(node, CONVERSATIONS[0], choice));
                 self.nodes[node].erase_author(PEOPLE[author], up_to);
@@ -171,6 +224,7 @@ impl World {
                 puller.pull_shuffled(&self.nodes[from], limit, seed);
                 self.nodes.insert(to, puller);
             }
+            Step::Meet { seed } => self.settle(seed),
             Step::Persist { node } => self.persist(node),
             Step::Crash { node } => {
                 if self.nodes[node].runs < 15 {
@@ -205,7 +259,7 @@ impl World {
         let message = self.choose(node, conversation, choice)?;
         let edited = message.state.revision.map(|revision| revision.rank.front);
         // Now and then between a message and its edit, now and then behind both.
-        Some(edited.filter(|_| choice % 3 == 0).unwrap_or(message.id.front()))
+        Some(edited.filter(|_| choice.is_multiple_of(3)).unwrap_or(message.id.front()))
     }
 
     /// A text that nobody wrote before, but in another try of the same post.
@@ -219,7 +273,7 @@ impl World {
         let conversation = CONVERSATIONS[said.conversation];
         let author = PEOPLE[said.author];
         self.nodes[node].create(conversation);
-        let mut other = |choice: Option<usize>| -> Option<MessageId> {
+        let other = |choice: Option<usize>| -> Option<MessageId> {
             Some(self.choose(node, conversation, choice?)?.id)
         };
         let (reply_to, thread) = (other(said.reply), other(said.thread));

@@ -87,6 +87,7 @@ async fn conversation(
             body: &post.body,
             author: post.author.as_str(),
             reply_to: None,
+            thread: None,
             at: Some(post.at.to_string()),
         };
         let (taken, _) = space.post(name, &message, &post.key, &wait).await?;

@@ -43,7 +43,7 @@ pub(super) async fn run(reading: &Reading, limit: usize) -> Result<(), Failure> 
 async fn ready(stream: &mut Stream) -> Result<String, ClientError> {
     match stream.next().await? {
         Some(Followed::Ready { token } | Followed::Dropped { token }) => Ok(token),
-        Some(Followed::Message { .. }) => {
+        Some(Followed::Message { .. } | Followed::Changed { .. } | Followed::Erased { .. }) => {
             Err(stream.not_a_node("its stream began with a message".to_owned()))
         }
         None => Err(stream.not_a_node("its stream ended at once".to_owned())),
@@ -80,6 +80,16 @@ impl Follower<'_> {
                 }
                 self.position = token;
                 // Only what brought something counts as a connection that works.
+                self.pause = BACKOFF_MIN;
+            }
+            Followed::Changed { token, message } => {
+                self.reading.print_changed(&message)?;
+                self.position = token;
+                self.pause = BACKOFF_MIN;
+            }
+            Followed::Erased { token, erased } => {
+                self.reading.print_erased(&erased)?;
+                self.position = token;
                 self.pause = BACKOFF_MIN;
             }
             Followed::Ready { token } => self.position = token,

@@ -54,6 +54,19 @@ fn space_text(space: &SpaceStatus) -> String {
     if space.ahead_ids > 0 {
         let _ = write!(text, "\n  {} messages with ids ahead of the clock", space.ahead_ids);
     }
+    if space.quarantined > 0 {
+        let _ = write!(text, "\n  {} entries in quarantine", space.quarantined);
+    }
+    if space.sweeps_pending > 0 {
+        let _ = write!(
+            text,
+            "\n  erased bytes of {} conversations are still in files",
+            space.sweeps_pending
+        );
+    }
+    if space.trimmed > 0 {
+        let _ = write!(text, "\n  {} entries have left the log", space.trimmed);
+    }
     let rows = space.vector.iter().map(|component| {
         vec![
             short(&component.origin),
@@ -76,6 +89,7 @@ fn peers_text(peers: &[PeerStatus]) -> String {
             one_line(&peer.region),
             state(peer),
             peer.rtt_ms.map_or_else(|| "-".to_owned(), |rtt| format!("{rtt:.1} ms")),
+            peer.clock_ahead_ms.map_or_else(|| "-".to_owned(), |ahead| format!("{ahead:+} ms")),
             peer.entries_behind.to_string(),
             peer.entries_ahead.to_string(),
             bytes(peer.sent_bytes),
@@ -83,8 +97,9 @@ fn peers_text(peers: &[PeerStatus]) -> String {
             word(peer.address.as_deref()),
         ]
     });
-    let heads =
-        ["PEER", "REGION", "STATE", "RTT", "BEHIND", "AHEAD", "SENT", "RECEIVED", "ADDRESS"];
+    let heads = [
+        "PEER", "REGION", "STATE", "RTT", "CLOCK", "BEHIND", "AHEAD", "SENT", "RECEIVED", "ADDRESS",
+    ];
     let mut text = format!("\n{}", columns(&heads, rows.collect()));
     for peer in peers {
         if let (false, Some(error)) = (peer.connected, &peer.last_error) {
@@ -158,6 +173,7 @@ mod tests {
                         {"origin": "fedcba9876543210fe", "seq": 4}]}],
         "peers": [{"name": "us-1", "id": "y", "region": "us-east", "connected": false,
                    "since": "2026-11-21T10:01:00.000Z", "sent_bytes": 5000, "received_bytes": 12,
+                   "clock_ahead_ms": -3,
                    "last_error": "timed out\u001b[2J", "entries_behind": 3, "entries_ahead": 0}],
         "disk_bytes": 1258291, "alarms": ["the disk is 95 % full"], "a_field_of_tomorrow": 1}"#;
 
@@ -178,8 +194,8 @@ space main in eu-west, us-east
   0123456789abcdef  eu-1  eu-west  17
   fedcba9876543210  -     -        4
 
-  PEER  REGION   STATE                                RTT  BEHIND  AHEAD  SENT     RECEIVED  ADDRESS
-  us-1  us-east  away since 2026-11-21T10:01:00.000Z  -    3       0      4.9 KiB  12 B      -
+  PEER  REGION   STATE                                RTT  CLOCK  BEHIND  AHEAD  SENT     RECEIVED  ADDRESS
+  us-1  us-east  away since 2026-11-21T10:01:00.000Z  -    -3 ms  3       0      4.9 KiB  12 B      -
   us-1: timed out\u{1b}[2J
 ALARM  the disk is 95 % full"
         );

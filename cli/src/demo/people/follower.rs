@@ -56,7 +56,12 @@ impl Follower {
     async fn read(&mut self, mut stream: Stream, at_home: bool) -> Result<(), Failure> {
         loop {
             match stream.next().await {
-                Ok(Some(Followed::Ready { token })) => self.token = token,
+                // Nobody changes or erases anything here.
+                Ok(Some(
+                    Followed::Ready { token }
+                    | Followed::Changed { token, .. }
+                    | Followed::Erased { token, .. },
+                )) => self.token = token,
                 Ok(Some(Followed::Message { token, message })) => {
                     self.saw(&message, at_home)?;
                     self.token = token;

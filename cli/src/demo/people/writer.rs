@@ -84,6 +84,7 @@ impl Writer {
             body: &body,
             author: author.as_str(),
             reply_to: answers.map(|id| id.to_string()),
+            thread: None,
             at: None,
         };
         let sent = Instant::now();

@@ -143,17 +143,18 @@ impl Translation {
             events.push(Upcoming { token: at.clone(), what });
         }
         let first = events.len();
-        let within = |messages: usize| Token {
-            within: (messages > 0).then_some((applied.origin, messages as u32)),
+        let seen = seen_within(at, applied.origin);
+        let within = |records: u32| Token {
+            within: (records > 0).then_some((applied.origin, records)),
             ..at.clone()
         };
-        let messages = applied.messages.iter().enumerate().skip(skipped(at, applied.origin));
-        for (index, message) in messages {
+        let messages = applied.messages.iter().zip(&applied.places);
+        for (message, place) in messages.filter(|(_, place)| **place >= seen) {
             if let Some(what) = self.posted(message, fresh)? {
-                events.push(Upcoming { token: within(index + 1), what });
+                events.push(Upcoming { token: within(place + 1), what });
             }
         }
-        let behind = within(applied.messages.len());
+        let behind = within(applied.places.last().map_or(seen, |place| seen.max(place + 1)));
         for what in self.changes(applied)? {
             events.push(Upcoming { token: behind.clone(), what });
         }
@@ -261,10 +262,10 @@ fn there<T>(read: Result<T, ReadError>) -> Result<Option<T>, EngineError> {
     }
 }
 
-/// How many messages of the next entry of `origin` were seen already.
-fn skipped(at: &Token, origin: OriginId) -> usize {
+/// How many records of the next entry of `origin` were seen already.
+fn seen_within(at: &Token, origin: OriginId) -> u32 {
     match at.within {
-        Some((within, messages)) if within == origin => messages as usize,
+        Some((within, records)) if within == origin => records,
         Some(_) | None => 0,
     }
 }
@@ -272,4 +273,76 @@ fn skipped(at: &Token, origin: OriginId) -> usize {
 fn event(name: &str, content: &impl Serialize) -> Result<Event, EngineError> {
     let event = Event::default().event(name).json_data(content);
     event.map_err(|error| EngineError::Damaged(format!("an event cannot be written: {error}")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use warbler_store::engine::{Engine as _, MemoryEngine};
+    use warbler_store::entropy::Entropy;
+    use warbler_store::id::{NodeId, SpaceId};
+    use warbler_store::replica::{NewMessage, Placing, Replica, Writer};
+    use warbler_store::vector::VersionVector;
+
+    fn name(text: &str) -> Name {
+        text.parse().expect("a name")
+    }
+
+    fn persist(engine: &MemoryEngine, replica: &mut Replica) {
+        let sealed = replica.seal().expect("sealed").expect("something to seal");
+        engine.persist(&sealed.batch).expect("persisted");
+        replica.written(sealed.ticket);
+    }
+
+    #[test]
+    fn who_resumes_within_an_entry_misses_nothing_when_what_was_seen_of_it_has_expired() {
+        let engine = Arc::new(MemoryEngine::new());
+        let origin = OriginId([1; 16]);
+        let writer = Writer { node: NodeId([1; 32]), region: name("oslo"), origin, started: 1 };
+        let (main, general) = (name("main"), name("general"));
+        let entropy = Entropy::from_seed([7; 32]);
+        let mut replica =
+            Replica::open(engine.clone(), &main, writer, entropy, 1 << 20).expect("a replica");
+        let (conversation, _) = replica.create_conversation(&general).expect("created");
+        let mut ids = Vec::new();
+        for millis in [1_000, 2_000, 3_000, 4_000] {
+            let message = NewMessage {
+                conversation: general.clone(),
+                author: name("ada"),
+                body: b"hello".to_vec(),
+                content_type: Default::default(),
+                reply_to: None,
+                thread: None,
+                placing: Placing::At(millis),
+                key: None,
+            };
+            ids.push(replica.post(9_000, message).expect("posted").id);
+        }
+        persist(&engine, &mut replica);
+
+        let space = SpaceId::of(&main);
+        let reader = Reader::new(engine.clone(), space);
+        let translation = Translation::new(reader.clone(), None);
+        let heard = |from: &Token| {
+            let until = reader.vector().expect("a vector");
+            let applied = reader.applied_between(&from.vector, &until, 100).expect("read");
+            let (_, events) = translation.events(from.clone(), &applied, true).expect("events");
+            let said = |upcoming: Upcoming| match upcoming.what {
+                What::Message { id, .. } => Some((id, upcoming.token)),
+                What::Lasting(_) | What::Settings(_) => None,
+            };
+            events.into_iter().filter_map(said).collect::<Vec<_>>()
+        };
+        let all = heard(&Token::of(space, VersionVector::default()));
+        assert_eq!(all.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids);
+        let (_, second) = &all[1];
+        assert_eq!(second.within, Some((origin, 2)), "in the middle of an entry");
+
+        replica.expire(9_000, conversation, ids[1].front()).expect("cut");
+        persist(&engine, &mut replica);
+        let rest = heard(second);
+        assert_eq!(rest.iter().map(|(id, _)| *id).collect::<Vec<_>>(), ids[2..]);
+        assert_eq!(rest, all[2..], "with the same tokens");
+    }
 }
