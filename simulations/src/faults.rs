@@ -123,6 +123,8 @@ impl Faults {
             faults.document_cache_bytes = 16 << 10;
         }
         if let Some(mutant) = mutant {
+            // A disk that is replaced takes what a mutant did to it along.
+            (faults.wiped_disks, faults.flipped_bits) = (0, 0);
             mutant.provoke(&mut faults);
         }
         faults

@@ -127,7 +127,6 @@ impl Mutant {
                 faults.partitions = faults.partitions.max(6);
                 faults.upkeep = 400;
                 faults.trims = true;
-                (faults.wiped_disks, faults.flipped_bits) = (0, 0);
             }
             Self::AnswersBeforeTheDisk
             | Self::DisksDropARow
