@@ -268,6 +268,7 @@ fn poisoned(node: &Node) -> Vec<Parcel> {
     let mut digest = chain_start(space, origin);
     let mut depth = node.replica.counts().depth;
     let mut parcels = Vec::new();
+    #[expect(clippy::explicit_counter_loop, reason = "a depth counts from what is held")]
     for (seq, kind) in (1..).zip(kinds) {
         depth += 1;
         let saw = match seq {
