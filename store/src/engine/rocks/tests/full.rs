@@ -131,6 +131,27 @@ fn the_room_of_a_device_is_told() {
     assert_eq!(after.total_bytes, before.total_bytes);
 }
 
+/// Nobody waits for a buffer to be written out: without a question nobody would know before the
+/// next write.
+#[test]
+fn a_buffer_that_could_not_be_written_out_makes_the_engine_unsound() {
+    let Some(device) = Device::of_mib(128) else { return };
+    let engine = open(&device.store());
+    // Before the first write: a log takes 64 MiB ahead where it can, and gives back what it did not
+    // use when it is finished, which a table file would then find.
+    device.fill_but(6 << 20);
+    (0..64).for_each(|number| write(&engine, number).expect("there is room"));
+    engine.check_sound().expect("nothing has failed");
+    let family = engine.column_family(Table::Bodies).expect("the table");
+    engine.db.flush_cf(family).expect_err("there is no room");
+    engine.check_sound().expect_err("it has failed");
+    drop(engine);
+    device.make_room();
+    let engine = open(&device.store());
+    engine.check_sound().expect("it was opened again");
+    assert_holds(&engine, 64);
+}
+
 /// Otherwise a node would take writes until there is no room for what it took.
 #[test]
 fn room_that_buffers_will_need_is_not_free() {
