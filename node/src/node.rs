@@ -397,9 +397,9 @@ fn upkeep_policy(config: &Config) -> Policy {
 /// Hands what the transport reports to the spaces that it concerns.
 fn route(spaces: &BTreeMap<SpaceId, Space>, event: PeerEvent) {
     match event {
-        PeerEvent::Connected { peer, spaces: shared } => {
+        PeerEvent::Connected { peer, version, spaces: shared } => {
             for space in shared.iter().filter_map(|id| spaces.get(id)) {
-                space.deliver(ThreadInput::Connected(peer));
+                space.deliver(ThreadInput::Connected(peer, version));
             }
         }
         PeerEvent::Frame { peer, space, frame } => {

@@ -75,6 +75,8 @@ pub enum PeerEvent {
     Connected {
         /// The peer.
         peer: NodeId,
+        /// The protocol version that both sides agreed on.
+        version: u16,
         /// What both sides may see, in order of the ids.
         spaces: Vec<SpaceId>,
     },

@@ -118,6 +118,13 @@ impl Frame {
         encoder.finish()
     }
 
+    /// The protocol version in which the frame of these bytes came to be: on a connection that
+    /// speaks an earlier one it is sent by nobody, and a violation.
+    #[must_use]
+    pub fn since(bytes: &[u8]) -> u16 {
+        if bytes.first().is_some_and(|kind| *kind > PULL_END) { 3 } else { 2 }
+    }
+
     /// Reads what [`Frame::encode`] wrote.
     ///
     /// # Errors

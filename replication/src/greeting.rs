@@ -23,8 +23,11 @@ use warbler_store::id::{NodeId, OriginId, SpaceId};
 
 use crate::frame;
 
-/// The protocol version that this build speaks.
-pub const PROTOCOL_VERSION: u16 = 2;
+/// The protocol version that this build speaks best.
+pub const PROTOCOL_VERSION: u16 = 3;
+
+/// All versions that this build speaks, most wanted first: this one and the one before.
+pub const PROTOCOL_VERSIONS: [u16; 2] = [PROTOCOL_VERSION, 2];
 
 /// The first bytes of every greeting.
 pub const MAGIC: [u8; 8] = *b"WARBLER\n";
@@ -287,7 +290,7 @@ mod tests {
 
     fn greeting(node: u8) -> Greeting {
         Greeting {
-            versions: vec![PROTOCOL_VERSION],
+            versions: PROTOCOL_VERSIONS.to_vec(),
             origin: OriginId([node + 0x10; 16]),
             node: NodeId([node; 32]),
             cluster_version: 7,
@@ -308,8 +311,8 @@ mod tests {
         let hex: String = greeting(0xa).encode().iter().map(|b| format!("{b:02x}")).collect();
         let expected = [
             "574152424c45520a",
-            "00000061",
-            "010002",
+            "00000063",
+            "0200030002",
             &"0a".repeat(32),
             &"1a".repeat(16),
             "0000000000000007",
@@ -374,7 +377,7 @@ mod tests {
         let error = agree(&greeting(1), &theirs, theirs.node).expect_err("no common version");
         assert_eq!(
             error.to_string(),
-            "no common protocol version: 0101010101010101 speaks [2], 0202020202020202 speaks [7, 8]"
+            "no common protocol version: 0101010101010101 speaks [3, 2], 0202020202020202 speaks [7, 8]"
         );
     }
 

@@ -225,14 +225,14 @@ impl Replicator {
         self.sessions.iter().map(progress).collect()
     }
 
-    /// A connection to `peer` is up and both greetings agreed.
-    pub fn handle_connected(&mut self, now: Now, peer: NodeId) {
+    /// A connection to `peer` is up and both greetings agreed, on this protocol version.
+    pub fn handle_connected(&mut self, now: Now, peer: NodeId, version: u16) {
         if !self.roster.nodes.contains_key(&peer) {
             let reason = "its node is not among the space's".to_owned();
             self.outputs.push_back(Output::Disconnect { peer, reason });
             return;
         }
-        self.sessions.insert(peer, Session::new(now.elapsed + HEARTBEAT_MILLIS));
+        self.sessions.insert(peer, Session::new(now.elapsed + HEARTBEAT_MILLIS, version));
         self.send_vector(peer, true);
     }
 
@@ -244,10 +244,10 @@ impl Replicator {
 
     /// A frame came from `peer`.
     pub fn handle_frame(&mut self, now: Now, peer: NodeId, frame: &[u8]) {
-        if self.failed || !self.sessions.contains_key(&peer) {
-            return;
-        }
+        let Some(session) = self.sessions.get(&peer).filter(|_| !self.failed) else { return };
+        let known = Frame::since(frame) <= session.version;
         match Frame::decode(frame) {
+            Ok(_) if !known => self.disconnect(peer, "a frame of a later protocol version".into()),
             Ok(frame) => self.on_frame(now, peer, frame),
             Err(error) => self.disconnect(peer, format!("a malformed frame: {error}")),
         }

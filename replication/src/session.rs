@@ -22,6 +22,8 @@ pub(crate) struct Pull {
 
 /// See the module's comment.
 pub(crate) struct Session {
+    /// The protocol version that both sides agreed on.
+    pub(crate) version: u16,
     /// What the peer holds durably, as far as it said so or sent it.
     pub(crate) holds: VersionVector,
     /// Whether its whole vector was received.
@@ -51,8 +53,9 @@ pub(crate) struct Session {
 }
 
 impl Session {
-    pub(crate) fn new(now: Millis) -> Self {
+    pub(crate) fn new(now: Millis, version: u16) -> Self {
         Self {
+            version,
             holds: VersionVector::default(),
             greeted: false,
             told: VersionVector::default(),

@@ -44,8 +44,8 @@ pub(crate) enum ThreadInput {
         /// Where the answer goes.
         answer: oneshot::Sender<Result<Outcome, SubmitError>>,
     },
-    /// A peer's greeting was agreed.
-    Connected(NodeId),
+    /// A peer's greeting was agreed, on this protocol version.
+    Connected(NodeId, u16),
     /// A peer is gone.
     Disconnected(NodeId),
     /// A frame of a peer.
@@ -214,8 +214,8 @@ impl SpaceThread {
                 // The client may have gone; nothing was done.
                 let _ = answer.send(Err(without.refusal()));
             }
-            (ThreadInput::Connected(peer), Ok(replicator)) => {
-                replicator.handle_connected(now, peer);
+            (ThreadInput::Connected(peer, version), Ok(replicator)) => {
+                replicator.handle_connected(now, peer, version);
             }
             (ThreadInput::Disconnected(peer), Ok(replicator)) => {
                 replicator.handle_disconnected(now, peer);
@@ -249,7 +249,7 @@ impl SpaceThread {
             // Without a replicator there is nobody to tell; what a peer says is said again to the
             // next one, and nobody waits for what belongs to an earlier run.
             (
-                ThreadInput::Connected(_)
+                ThreadInput::Connected(..)
                 | ThreadInput::Disconnected(_)
                 | ThreadInput::Frame(..)
                 | ThreadInput::Written(..)

@@ -18,7 +18,7 @@ use std::sync::Arc;
 use quinn::{Connection, RecvStream, SendStream};
 use tokio::sync::mpsc;
 use warbler_replication::greeting::{
-    Agreement, Greeting, HEADER_BYTES, MAX_FRAME_BYTES, PROTOCOL_VERSION, agree,
+    Agreement, Greeting, HEADER_BYTES, MAX_FRAME_BYTES, PROTOCOL_VERSIONS, agree,
 };
 use warbler_store::id::{NodeId, OriginId};
 
@@ -154,7 +154,7 @@ async fn expect(
 impl Shared {
     fn greeting(&self, origin: OriginId, peer: &Peer) -> Greeting {
         Greeting {
-            versions: vec![PROTOCOL_VERSION],
+            versions: PROTOCOL_VERSIONS.to_vec(),
             origin,
             node: self.id,
             cluster_version: self.cluster_version,

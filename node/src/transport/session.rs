@@ -43,7 +43,8 @@ pub(super) async fn run(shared: Arc<Shared>, seated: Seated) {
         spaces = agreement.spaces.len(), version = agreement.version, "connected"
     );
     let spaces = agreement.spaces.clone();
-    (shared.events)(PeerEvent::Connected { peer: peer.id, spaces: spaces.clone() });
+    let version = agreement.version;
+    (shared.events)(PeerEvent::Connected { peer: peer.id, version, spaces: spaces.clone() });
 
     let mut tasks: JoinSet<End> = JoinSet::new();
     tasks.spawn(control.run(Arc::clone(&peer)));

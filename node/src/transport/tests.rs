@@ -202,7 +202,7 @@ async fn a_peer_with_other_protocol_versions_is_refused_with_both_lists() {
     send.write_all(&greeting.encode()).await.expect("sent");
 
     let expected = format!(
-        "no common protocol version: {} speaks [2], {} speaks [8, 9]",
+        "no common protocol version: {} speaks [3, 2], {} speaks [8, 9]",
         world.id(0).short(),
         world.id(1).short()
     );

@@ -2,6 +2,7 @@
 
 use proptest::prelude::*;
 use warbler_replication::frame::Frame;
+use warbler_replication::greeting::PROTOCOL_VERSION;
 use warbler_store::id::MessageId;
 use warbler_store::replica::NewMessage;
 
@@ -159,7 +160,9 @@ fn an_answer_whose_message_is_nowhere_to_be_had_waits() {
     assert!(world.at("tokyo").answers.contains_key(&reply));
     let push = wants.frames.into_iter().find(|(to, _)| *to == lima).expect("a push").1;
     world.cut("tokyo", "lima");
-    world.input(lima, |station, now| station.replicator.handle_connected(now, tokyo));
+    world.input(lima, |station, now| {
+        station.replicator.handle_connected(now, tokyo, PROTOCOL_VERSION)
+    });
     world.inject("tokyo", "lima", push);
     world.run_for(minutes(1));
     assert_eq!(world.texts("lima"), [""; 0]);

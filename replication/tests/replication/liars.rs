@@ -2,6 +2,7 @@
 //! others go on.
 
 use warbler_replication::frame::{Frame, Held, Wanted};
+use warbler_replication::greeting::PROTOCOL_VERSION;
 use warbler_replication::replicator::Alarm;
 use warbler_store::engine::{Batch, Engine, Table, View};
 use warbler_store::entry::{
@@ -115,7 +116,9 @@ fn a_node_that_is_not_in_the_roster_is_turned_away() {
     let oslo = world.id("oslo");
     let stranger = NodeId([9; 32]);
     let from = world.at("oslo").said.len();
-    world.input(oslo, |station, now| station.replicator.handle_connected(now, stranger));
+    world.input(oslo, |station, now| {
+        station.replicator.handle_connected(now, stranger, PROTOCOL_VERSION)
+    });
     assert_eq!(world.disconnects("oslo"), ["its node is not among the space's"]);
     assert_eq!(world.at("oslo").said.len(), from + 1, "it was told nothing");
     let pull = Frame::Pull { request: 1, budget: 1 << 20, wanted: Vec::new() }.encode();

@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use warbler_replication::frame::Frame;
+use warbler_replication::greeting::PROTOCOL_VERSION;
 use warbler_replication::replicator::{Alarm, Command, CommandId, Outcome, Roster};
 use warbler_store::id::{MessageId, Millis, NodeId};
 use warbler_store::replica::{NewMessage, Point};
@@ -34,6 +35,8 @@ pub(crate) struct World {
     last_event: u64,
     /// How long frames take on links that are slower than the others.
     latencies: BTreeMap<(NodeId, NodeId), Millis>,
+    /// The protocol versions of stations that do not speak the latest.
+    pub(crate) speaks: BTreeMap<NodeId, u16>,
     /// Frames of entries to lose, by sender and receiver.
     to_lose: BTreeMap<(NodeId, NodeId), usize>,
     /// If not 0: where doubling, loss and reordering are drawn from.
@@ -81,6 +84,7 @@ impl World {
             events: BTreeMap::new(),
             last_event: 0,
             latencies: BTreeMap::new(),
+            speaks: BTreeMap::new(),
             to_lose: BTreeMap::new(),
             unrest: 0,
             sent: Vec::new(),
@@ -100,8 +104,12 @@ impl World {
         let (one, other) = (self.id(one), self.id(other));
         self.connections += 1;
         self.links.insert(pair(one, other), self.connections);
+        let speaks = |id| self.speaks.get(&id).copied().unwrap_or(PROTOCOL_VERSION);
+        let version = speaks(one).min(speaks(other));
         for (here, there) in [(one, other), (other, one)] {
-            self.input(here, |station, now| station.replicator.handle_connected(now, there));
+            self.input(here, |station, now| {
+                station.replicator.handle_connected(now, there, version);
+            });
         }
     }
 

@@ -6,6 +6,7 @@
 use std::sync::Arc;
 
 use warbler_replication::frame::Frame;
+use warbler_replication::greeting::PROTOCOL_VERSION;
 use warbler_store::entry::chain_mark;
 use warbler_store::id::NodeId;
 
@@ -186,7 +187,7 @@ impl World<'_> {
         if old.is_some() {
             process.replicator.handle_disconnected(now, peer_id);
         }
-        process.replicator.handle_connected(now, peer_id);
+        process.replicator.handle_connected(now, peer_id, PROTOCOL_VERSION);
         self.story.connections += 1;
         self.tell(at, || format!("connection {connection} to node {peer} is up"));
         self.after_input(at)

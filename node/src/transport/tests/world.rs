@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use quinn::{Connection, Endpoint, RecvStream, SendStream, TokioRuntime};
 use tokio::sync::mpsc;
-use warbler_replication::greeting::{Greeting, HEADER_BYTES, MAX_FRAME_BYTES, PROTOCOL_VERSION};
+use warbler_replication::greeting::{Greeting, HEADER_BYTES, MAX_FRAME_BYTES, PROTOCOL_VERSIONS};
 use warbler_store::id::{NodeId, OriginId, SpaceId};
 
 use crate::config::Cluster;
@@ -161,7 +161,7 @@ impl World {
     /// What node `index` says first, as it should.
     pub(super) fn greeting(&self, index: usize, to: usize) -> Greeting {
         Greeting {
-            versions: vec![PROTOCOL_VERSION],
+            versions: PROTOCOL_VERSIONS.to_vec(),
             origin: origin(),
             node: self.id(index),
             cluster_version: 1,
@@ -223,7 +223,7 @@ impl Node {
 
     pub(super) async fn expect_connected(&mut self, expected: NodeId) -> Vec<SpaceId> {
         match self.next().await {
-            PeerEvent::Connected { peer, spaces } if peer == expected => spaces,
+            PeerEvent::Connected { peer, spaces, .. } if peer == expected => spaces,
             other @ (PeerEvent::Connected { .. }
             | PeerEvent::Frame { .. }
             | PeerEvent::Disconnected { .. }) => {
