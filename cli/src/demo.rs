@@ -18,9 +18,9 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::task::JoinSet;
 use tokio::time::{Instant, interval_at, timeout_at};
 
-use crate::client::PageAt;
 use crate::failure::Failure;
 use crate::output;
+use warbler_client::PageAt;
 
 mod checks;
 mod figures;
@@ -225,7 +225,7 @@ async fn read_elsewhere(stage: &Stage, screen: &Screen, people: &People) -> Resu
     for region in [EU_WEST, US_EAST] {
         let began = Instant::now();
         let space = &stage.spaces()[region];
-        let page = space.page(people.conversation(), &PageAt::End, 50, None).await?;
+        let page = space.page(people.conversation().as_str(), &PageAt::End, 50).await?;
         let took = began.elapsed();
         let last = page.messages.last().map(|last| screen::quoted(&last.author, &last.body));
         screen.say(format!(

@@ -8,16 +8,14 @@ use std::fmt;
 use std::io;
 use std::process::ExitCode;
 
+use warbler_client::{ClientError, Problem};
 use warbler_node::StartError;
 use warbler_node::config::{ConfigError, OwnEntryError};
 use warbler_node::data_directory::DataDirectoryError;
 use warbler_node::identity::IdentityError;
-use warbler_store::name::Name;
 
-use crate::client::ClientError;
 use crate::command::import::ImportError;
 use crate::output::{one_line, remark, shell_word};
-use crate::wire::Problem;
 
 /// What kind of failure, which decides the exit code.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -124,6 +122,14 @@ impl Failure {
         Self::bug("an answer cannot be written as JSON").cause(error.to_string())
     }
 
+    /// A post has failed; where it may be kept, the key to find out with is named.
+    pub(crate) fn of_post(error: ClientError, key: &str) -> Self {
+        let ClientError::InDoubt { why } = error else { return error.into() };
+        Self::from(*why)
+            .under("whether the message was posted is not known".to_owned())
+            .hint(format!("post it again with `--key {}`: it shows once", shell_word(key)))
+    }
+
     /// Tells the user, and gives the exit code.
     pub(crate) fn report(&self) -> ExitCode {
         if self.kind != Kind::OutputClosed {
@@ -196,13 +202,25 @@ impl From<ClientError> for Failure {
             ClientError::NoAnswer { source, .. } => Self::new(Kind::Unreachable, text)
                 .cause(root_of(source.as_ref()))
                 .hint("it may be overloaded or have stopped: look with `warbler status`"),
-            ClientError::PostUnknown { key, why } => Self::from(*why)
+            ClientError::NoRegion { tried, last: _ } => {
+                let failure = Self::new(Kind::Unreachable, text);
+                tried
+                    .into_iter()
+                    .fold(failure, Self::cause)
+                    .hint("look whether they run with `warbler status --url URL`, one at a time")
+            }
+            ClientError::InDoubt { why } => Self::from(*why)
                 .under(text)
-                .hint(format!("post it again with `--key {}`: it shows once", shell_word(&key))),
+                .hint("make the same request again: what was done is not done twice"),
+            ClientError::Certificate { source } => Self::usage(text)
+                .cause(root_of(source.as_ref()))
+                .hint("give a PEM file with --ca-file, or unset WARBLER_CA_FILE"),
+            ClientError::Json(source) => Self::own_json(source),
+            ClientError::Random => Self::refused(text).hint("choose one yourself with --key"),
             ClientError::Refused { problem } => refusal(&problem),
             ClientError::UnknownConversation { name, space, space_given } => Self::refused(text)
                 .cause("a post or a read creates no conversation")
-                .hint(create_hint(&name, space_given.then_some(&space))),
+                .hint(create_hint(&name, space_given.then_some(space.as_str()))),
             ClientError::NotANode { reason, .. } => {
                 let kind = if gateway { Kind::Unreachable } else { Kind::Refused };
                 Self::new(kind, text).cause(reason).hint("check the port in --url or WARBLER_URL")
@@ -259,9 +277,9 @@ impl From<ImportError> for Failure {
     }
 }
 
-fn create_hint(name: &Name, space: Option<&Name>) -> String {
-    let space = space.map(|space| format!("--space {} ", shell_word(space.as_str())));
-    let name = shell_word(name.as_str());
+fn create_hint(name: &str, space: Option<&str>) -> String {
+    let space = space.map(|space| format!("--space {} ", shell_word(space)));
+    let name = shell_word(name);
     format!("`warbler conversations create {}{name}`", space.unwrap_or_default())
 }
 
@@ -317,11 +335,12 @@ mod tests {
             status,
             detail: Some("it has 70000 bytes".to_owned()),
             hint: hint.map(str::to_owned),
+            ..Problem::default()
         }
     }
 
     fn of_problem(name: &str, status: u16, hint: Option<&str>) -> Failure {
-        ClientError::Refused { problem: problem(name, status, hint) }.into()
+        ClientError::Refused { problem: Box::new(problem(name, status, hint)) }.into()
     }
 
     #[test]
@@ -353,7 +372,7 @@ mod tests {
     fn a_detail_that_only_repeats_the_title_is_left_out() {
         let mut repeated = problem("future-time", 422, None);
         repeated.detail = Some("the body is too large".to_owned());
-        let failure = Failure::from(ClientError::Refused { problem: repeated });
+        let failure = Failure::from(ClientError::Refused { problem: Box::new(repeated) });
         assert_eq!(failure.to_string(), "error: the body is too large");
     }
 
@@ -367,8 +386,8 @@ mod tests {
     fn an_unknown_conversation_names_the_command_that_creates_it() {
         let unknown = |name: &str, space_given| {
             Failure::from(ClientError::UnknownConversation {
-                name: name.parse().expect("a name"),
-                space: "other".parse().expect("a name"),
+                name: name.to_owned(),
+                space: "other".to_owned(),
                 space_given,
             })
             .to_string()

@@ -1,7 +1,7 @@
 //! The `warbler` command.
 //!
 //! ```text
-//! arguments ──> Cli (clap) ──> command/*.rs ──> client.rs ──HTTP──> a node
+//! arguments ──> Cli (clap) ──> command/*.rs ──> warbler-client ──HTTP──> a node
 //!                                   │
 //!                                   └──> serve.rs: a node in this process
 //! every error ──> failure.rs ──> `error:`, `cause:`, `hint:` and the exit code
@@ -18,15 +18,12 @@ use clap::{Parser, Subcommand};
 use crate::failure::Failure;
 use crate::options::NodeOptions;
 
-mod client;
 mod command;
 mod demo;
 mod failure;
 mod options;
 mod output;
-mod sse;
 mod time;
-mod wire;
 
 /// Chat that lives in several regions at once.
 ///

@@ -3,10 +3,12 @@
 //! Invariant: no text from a node or a file reaches the terminal with a character in it that a
 //! terminal obeys: control characters, and those that reorder the text around them.
 
+use std::collections::BTreeSet;
 use std::fmt::{self, Write as _};
 use std::io::{self, Write as _};
 
 use serde::Serialize;
+use warbler_client::Adopted;
 
 use crate::failure::Failure;
 
@@ -30,6 +32,22 @@ pub(crate) fn json<T: Serialize>(value: &T) -> Result<(), Failure> {
 /// Prints a remark on standard error; a remark nobody can read is no reason to stop.
 pub(crate) fn remark(text: impl fmt::Display) {
     let _ = writeln!(io::stderr().lock(), "{text}");
+}
+
+/// Says on standard error that the user goes on with less than was seen before.
+pub(crate) fn tell_adopted(adopted: &Adopted) {
+    let region = one_line(&adopted.region);
+    let places: BTreeSet<&str> =
+        adopted.missing.iter().filter_map(|missing| missing.region.as_deref()).collect();
+    let of = match places.is_empty() {
+        true => format!("{} origins", adopted.missing.len()),
+        false => one_line(&places.into_iter().collect::<Vec<_>>().join(", ")),
+    };
+    let what = if adopted.lost { "is lost" } else { "has not arrived" };
+    remark(format_args!(
+        "{region} answers without what was seen of {of} before, which {what}; going on from what \
+         it holds."
+    ));
 }
 
 /// `value` as one line of JSON in which what a terminal would obey is written as `\u…`.

@@ -6,12 +6,16 @@
 mod deeds;
 #[path = "cli/demo.rs"]
 mod demo;
+#[path = "cli/failover.rs"]
+mod failover;
 #[path = "cli/follow.rs"]
 mod follow;
 #[path = "cli/import.rs"]
 mod import;
 #[path = "cli/process.rs"]
 mod process;
+#[path = "cli/regions.rs"]
+mod regions;
 #[path = "cli/requests.rs"]
 mod requests;
 #[path = "cli/story.rs"]

@@ -6,11 +6,11 @@ use clap::Subcommand;
 use warbler_store::name::Name;
 
 use self::settings::{Access, Role, Setting, member};
-use crate::client::{Space, conversation_name};
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output::{json, line, one_line};
-use crate::wire::{Conversation, NewConversation};
+use warbler_client::Space;
+use warbler_client::{Conversation, NewConversation};
 
 mod settings;
 
@@ -45,7 +45,6 @@ enum Action {
     /// Create a conversation; one that exists is left as it is
     Create {
         /// Its name, which never changes
-        #[arg(value_parser = conversation_name)]
         name: Name,
         /// Who may read and write [default: open]
         #[arg(long)]
@@ -64,7 +63,6 @@ enum Action {
     /// Show one conversation
     Show {
         /// Its name
-        #[arg(value_parser = conversation_name)]
         name: Name,
         #[command(flatten)]
         shared: Shared,
@@ -102,7 +100,7 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
             line(format_args!("{name} {done} ({id})"))
         }
         Action::Show { name, shared } => {
-            let conversation = node.space(&shared.space).await?.conversation(&name).await?;
+            let conversation = node.space(&shared.space).await?.conversation(name.as_str()).await?;
             if shared.format.json { json(&conversation) } else { line(description(&conversation)) }
         }
     }

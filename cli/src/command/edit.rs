@@ -5,16 +5,14 @@ use warbler_store::name::Name;
 
 use super::post::body;
 use super::write::{Write, tell};
-use crate::client::conversation_name;
 use crate::failure::Failure;
 use crate::options::NodeOptions;
-use crate::wire::EditedMessage;
+use warbler_client::EditedMessage;
 
 /// Arguments of `warbler edit`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     /// The message, which must be the user's own
     id: MessageId,
@@ -31,8 +29,9 @@ pub(crate) struct Args {
 pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     let Args { conversation, id, text, write } = args;
     let (author, body) = (write.who.user()?, body(text)?);
-    let edited = EditedMessage { body: &body, author: author.as_str() };
+    let edited = EditedMessage { body: &body, author: author.as_str(), ..EditedMessage::default() };
     let space = node.space(&write.space).await?;
-    let done = space.edit(&conversation, id, &edited, &write.safety.wait()).await?;
+    let done =
+        space.edit(conversation.as_str(), &id.to_string(), &edited, &write.safety.wait()).await?;
     tell(write.format, &done, "edited")
 }

@@ -9,10 +9,10 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::write::{Write, tell};
-use crate::client::{Space, conversation_name};
 use crate::failure::{Failure, Kind};
 use crate::options::NodeOptions;
 use crate::output;
+use warbler_client::Space;
 
 /// How long `--now` waits for the files: ten minutes, the most a node waits.
 const SWEEP_PATIENCE: Duration = Duration::from_secs(600);
@@ -22,12 +22,7 @@ const SWEEP_PATIENCE: Duration = Duration::from_secs(600);
 #[command(group = clap::ArgGroup::new("what").multiple(true).required(true))]
 pub(crate) struct Args {
     /// The conversation of the message
-    #[arg(
-        value_name = "CONVERSATION",
-        value_parser = conversation_name,
-        requires = "id",
-        group = "what"
-    )]
+    #[arg(value_name = "CONVERSATION", requires = "id", group = "what")]
     of: Option<Name>,
     /// The message whose words are destroyed
     #[arg(value_name = "ID")]
@@ -44,13 +39,7 @@ pub(crate) struct Args {
     )]
     up_to: Option<MessageId>,
     /// Destroy this conversation; its name may be used again
-    #[arg(
-        long,
-        value_name = "NAME",
-        value_parser = conversation_name,
-        conflicts_with = "of",
-        group = "what"
-    )]
+    #[arg(long, value_name = "NAME", conflicts_with = "of", group = "what")]
     conversation: Option<Name>,
     /// Wait until the bytes have left the files of this node; alone, for all that was erased before
     #[arg(long, group = "what")]
@@ -81,9 +70,16 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
 async fn erase(space: &Space, args: &Args) -> Result<(), Failure> {
     let (user, wait) = (args.write.who.user()?, args.write.safety.wait());
     let done = match (&args.of, args.id, &args.author, &args.conversation) {
-        (Some(of), Some(id), _, _) => space.erase(of, id, &user, &wait).await?,
-        (_, _, Some(author), _) => space.erase_author(author, args.up_to, &user, &wait).await?,
-        (_, _, _, Some(name)) => space.erase_conversation(name, &user, &wait).await?,
+        (Some(of), Some(id), _, _) => {
+            space.erase(of.as_str(), &id.to_string(), user.as_str(), &wait).await?
+        }
+        (_, _, Some(author), _) => {
+            let up_to = args.up_to.map(|id| id.to_string());
+            space.erase_author(author.as_str(), up_to.as_deref(), user.as_str(), &wait).await?
+        }
+        (_, _, _, Some(name)) => {
+            space.erase_conversation(name.as_str(), user.as_str(), &wait).await?
+        }
         (_, _, None, None) => return Ok(()),
     };
     tell(args.write.format, &done, "erased")

@@ -12,11 +12,11 @@ use flate2::bufread::MultiGzDecoder;
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
 
-use crate::client::ClientError;
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output;
 use crate::time::Moment;
+use warbler_client::ClientError;
 
 mod plan;
 mod upload;

@@ -9,7 +9,7 @@ use super::write::As;
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output::{json, line, one_line};
-use crate::wire::InboxConversation;
+use warbler_client::InboxConversation;
 
 /// How much is shown of the last message, characters.
 const LAST_WIDTH: usize = 60;
@@ -34,7 +34,7 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     let space = node.space(&args.space).await?;
     let mut after: Option<String> = None;
     loop {
-        let page = space.inbox(&user, after.as_deref()).await?;
+        let page = space.inbox(user.as_str(), after.as_deref()).await?;
         if args.format.json {
             page.conversations.iter().try_for_each(json)?;
         } else {

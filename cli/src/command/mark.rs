@@ -6,15 +6,14 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::write::{Write, tell};
-use crate::client::{PageAt, conversation_name};
 use crate::failure::Failure;
 use crate::options::NodeOptions;
+use warbler_client::PageAt;
 
 /// Arguments of `warbler mark`.
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     /// The last message that was read [default: the newest]
     id: Option<MessageId>,
@@ -33,11 +32,11 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     let id = match id {
         Some(id) => id.to_string(),
         None => {
-            let newest = space.page(&conversation, &PageAt::End, 1, None).await?.messages.pop();
+            let newest = space.page(conversation.as_str(), &PageAt::End, 1).await?.messages.pop();
             let newest = newest.ok_or_else(|| Failure::refused("there is no message to mark"))?;
             newest.id
         }
     };
-    let done = space.mark(&conversation, &id, &user, &wait).await?;
+    let done = space.mark(conversation.as_str(), &id, user.as_str(), &wait).await?;
     tell(write.format, &done, "marked as read")
 }

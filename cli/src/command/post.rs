@@ -9,12 +9,12 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::write::{As, Safety, not_durable};
-use crate::client::{Taken, conversation_name};
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output;
 use crate::time::Moment;
-use crate::wire::NewMessage;
+use warbler_client::NewMessage;
+use warbler_client::{Taken, random_key};
 
 /// The greatest body, in bytes of UTF-8; the node refuses greater ones.
 pub(crate) const MAX_BODY_BYTES: usize = 64 * 1024;
@@ -25,7 +25,6 @@ const MAX_KEY_BYTES: usize = 256;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation, which must exist
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     /// The message; `-` or none reads standard input, whose last line end is dropped
     text: Option<String>,
@@ -66,10 +65,14 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
         reply_to: args.reply_to.map(|id| id.to_string()),
         thread: args.thread.map(|id| id.to_string()),
         at: args.at.map(|moment| moment.to_string()),
+        content_type: None,
     };
     let wait = args.safety.wait();
     let space = node.space(&args.space).await?;
-    let (taken, receipt) = space.post(&args.conversation, &message, &key, &wait).await?;
+    let (taken, receipt) = space
+        .post(args.conversation.as_str(), &message, &key, &wait)
+        .await
+        .map_err(|error| Failure::of_post(error, &key))?;
     if args.format.json {
         output::json(&receipt)?;
     } else {
@@ -145,16 +148,6 @@ fn key(text: &str) -> Result<String, String> {
     Err(format!("1 to {MAX_KEY_BYTES} characters of visible ASCII are expected"))
 }
 
-fn random_key() -> Result<String, Failure> {
-    let mut bytes = [0; 16];
-    getrandom::fill(&mut bytes).map_err(|error| {
-        Failure::refused("this machine gives no random bytes for a key")
-            .cause(error.to_string())
-            .hint("choose one yourself with --key")
-    })?;
-    Ok(bytes.iter().map(|byte| format!("{byte:02x}")).collect())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -182,12 +175,5 @@ mod tests {
         for bad in ["", " x", "a\nb", "größe", &"k".repeat(257)] {
             assert!(key(bad).is_err(), "{bad:?}");
         }
-    }
-
-    #[test]
-    fn keys_made_here_differ() {
-        let (one, two) = (random_key().expect("random"), random_key().expect("random"));
-        assert_eq!(one.len(), 32);
-        assert_ne!(one, two);
     }
 }

@@ -4,7 +4,6 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::write::{Write, tell};
-use crate::client::conversation_name;
 use crate::failure::Failure;
 use crate::options::NodeOptions;
 
@@ -12,12 +11,10 @@ use crate::options::NodeOptions;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     /// The message
     id: MessageId,
     /// The emoji, or a word
-    #[arg(value_parser = conversation_name)]
     emoji: Name,
     /// Take it back
     #[arg(long)]
@@ -34,6 +31,14 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     let Args { conversation, id, emoji, remove, write } = args;
     let (user, wait) = (write.who.user()?, write.safety.wait());
     let space = node.space(&write.space).await?;
-    let done = space.react(&conversation, id, (&user, &emoji), !remove, &wait).await?;
+    let done = space
+        .react(
+            conversation.as_str(),
+            &id.to_string(),
+            (user.as_str(), emoji.as_str()),
+            !remove,
+            &wait,
+        )
+        .await?;
     tell(write.format, &done, if remove { "taken back" } else { "reacted" })
 }

@@ -5,11 +5,11 @@
 use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
-use crate::client::{PAGE_MESSAGES, PageAt, Space, conversation_name};
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions, SpaceOption};
 use crate::output::{self, many_lines, one_line};
-use crate::wire::{Erased, Message};
+use warbler_client::{Erased, Message};
+use warbler_client::{PAGE_MESSAGES, PageAt, Space};
 
 mod follow;
 
@@ -22,7 +22,6 @@ const INDENT: &str = "    ";
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     #[command(flatten)]
     space: SpaceOption,
@@ -66,7 +65,7 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
         (false, Some(after), _) => reading.print_on(PageAt::After(after.to_string()), limit).await,
         (false, None, before) => {
             let from = before.map_or(PageAt::End, |id| PageAt::Before(id.to_string()));
-            let messages = reading.newest(from, limit, None).await?;
+            let messages = reading.newest(from, limit).await?;
             messages.iter().try_for_each(|message| reading.print(message))
         }
     }
@@ -80,21 +79,15 @@ struct Reading {
 }
 
 impl Reading {
-    /// The last `limit` messages up to `from`, oldest first, from a node that has at least what
-    /// `session` has seen. Asks at least once, so that an unknown conversation is found out.
-    async fn newest(
-        &self,
-        mut from: PageAt,
-        limit: usize,
-        session: Option<&str>,
-    ) -> Result<Vec<Message>, Failure> {
+    /// The last `limit` messages up to `from`, oldest first. Asks at least once, so that an unknown conversation is found out.
+    async fn newest(&self, mut from: PageAt, limit: usize) -> Result<Vec<Message>, Failure> {
         if limit == 0 {
-            self.space.conversation(&self.conversation).await?;
+            self.space.conversation(self.conversation.as_str()).await?;
         }
         let mut newest_first: Vec<Message> = Vec::new();
         while newest_first.len() < limit {
             let wanted = limit - newest_first.len();
-            let page = self.space.page(&self.conversation, &from, wanted, session).await?;
+            let page = self.space.page(self.conversation.as_str(), &from, wanted).await?;
             newest_first.extend(page.messages.into_iter().rev());
             match page.before.map(PageAt::Before) {
                 // A cursor that does not move would never end.
@@ -112,7 +105,7 @@ impl Reading {
         let mut left = limit;
         while left > 0 {
             let wanted = left.min(PAGE_MESSAGES);
-            let page = self.space.page(&self.conversation, &from, wanted, None).await?;
+            let page = self.space.page(self.conversation.as_str(), &from, wanted).await?;
             for message in page.messages.iter().take(wanted) {
                 self.print(message)?;
                 left -= 1;

@@ -4,7 +4,6 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::write::{Write, tell};
-use crate::client::conversation_name;
 use crate::failure::Failure;
 use crate::options::NodeOptions;
 
@@ -12,7 +11,6 @@ use crate::options::NodeOptions;
 #[derive(Debug, clap::Args)]
 pub(crate) struct Args {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     conversation: Name,
     /// The message
     id: MessageId,
@@ -28,6 +26,6 @@ pub(crate) async fn run(node: &NodeOptions, args: Args) -> Result<(), Failure> {
     let Args { conversation, id, write } = args;
     let (user, wait) = (write.who.user()?, write.safety.wait());
     let space = node.space(&write.space).await?;
-    let done = space.redact(&conversation, id, &user, &wait).await?;
+    let done = space.redact(conversation.as_str(), &id.to_string(), user.as_str(), &wait).await?;
     tell(write.format, &done, "redacted")
 }

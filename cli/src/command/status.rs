@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use tokio::time::MissedTickBehavior;
 
-use crate::client::Client;
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions};
 use crate::output;
+use warbler_client::Client;
 
 mod table;
 

@@ -1,11 +1,9 @@
 //! `warbler verify`: has a node read its whole store back, and says what is damaged.
 
-use serde::{Deserialize, Serialize};
-
 use crate::failure::Failure;
 use crate::options::{Format, NodeOptions};
 use crate::output;
-use crate::wire::{PeerStatus, Status};
+use warbler_client::{PeerStatus, Status, Verified};
 
 /// Arguments of `warbler verify`.
 #[derive(Debug, clap::Args)]
@@ -15,14 +13,6 @@ pub(crate) struct Args {
     all_regions: bool,
     #[command(flatten)]
     format: Format,
-}
-
-/// What a node says of its store.
-#[derive(Debug, Serialize, Deserialize)]
-pub(crate) struct Verified {
-    rows: u64,
-    found: u64,
-    damage: Vec<String>,
 }
 
 /// Verifies the node's store; damage is a failure.

@@ -7,11 +7,11 @@ use std::time::Duration;
 
 use warbler_store::name::{InvalidName, Name};
 
-use crate::client::{Taken, Wait};
 use crate::failure::{Failure, Kind};
 use crate::options::{Format, SpaceOption};
 use crate::output;
-use crate::wire::{Done, Durability};
+use warbler_client::{Done, Durability};
+use warbler_client::{Taken, Wait};
 
 /// The longest time a node waits for durability, milliseconds.
 const MAX_TIMEOUT_MS: u64 = 60_000;

@@ -14,9 +14,9 @@ use super::people::parsed;
 use super::sample::Sample;
 use super::screen::grouped;
 use super::stage::PLACES;
-use crate::client::{Client, PAGE_MESSAGES, PageAt, Space};
 use crate::failure::Failure;
-use crate::wire::{Message, SpaceStatus, Status};
+use warbler_client::{Client, PAGE_MESSAGES, PageAt, Space};
+use warbler_client::{Message, SpaceStatus, Status};
 
 /// How often the regions are asked whether they agree.
 const ASK_EVERY: Duration = Duration::from_millis(20);
@@ -214,7 +214,7 @@ async fn whole(space: &Space, conversation: &Name) -> Result<Vec<Message>, Failu
     let mut pages = Vec::new();
     let mut at = PageAt::End;
     loop {
-        let page = space.page(conversation, &at, PAGE_MESSAGES, None).await?;
+        let page = space.page(conversation.as_str(), &at, PAGE_MESSAGES).await?;
         pages.push(page.messages);
         match page.before {
             Some(before) => at = PageAt::Before(before),

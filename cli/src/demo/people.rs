@@ -13,8 +13,8 @@ use warbler_store::name::Name;
 use super::ledger::Ledger;
 use super::sample::Sample;
 use super::stage::{PLACES, Stage, others_by_distance};
-use crate::client::{Followed, Space};
 use crate::failure::Failure;
+use warbler_client::Space;
 
 mod follower;
 mod writer;
@@ -58,7 +58,7 @@ impl People {
         let mut inhabitants = || authors.by_ref().take(WRITERS).collect();
         let authors = PLACES.iter().map(|_| inhabitants()).collect();
         let spaces = stage.spaces().to_vec();
-        let create = spaces.iter().map(|space| space.create(&conversation));
+        let create = spaces.iter().map(|space| space.create(conversation.as_str()));
         for created in futures_util::future::join_all(create).await {
             created?;
         }
@@ -99,19 +99,8 @@ pub(super) fn write_all(people: &People, end: Instant) -> JoinSet<Result<(), Fai
 pub(super) async fn follow_all(people: &People) -> Result<JoinSet<Result<(), Failure>>, Failure> {
     let mut followers = JoinSet::new();
     for (home, space) in people.shared.spaces.iter().enumerate() {
-        let mut stream = space.follow(&people.shared.conversation, None).await?;
-        let token = match stream.next().await? {
-            Some(Followed::Ready { token }) => token,
-            Some(
-                Followed::Message { .. }
-                | Followed::Changed { .. }
-                | Followed::Erased { .. }
-                | Followed::Dropped { .. },
-            )
-            | None => {
-                return Err(Failure::bug(format!("{} sent no `ready`", PLACES[home].region)));
-            }
-        };
+        let mut stream = space.open(&[people.shared.conversation.as_str()], None).await?;
+        let token = stream.ready().await?;
         followers.spawn(Follower::new(Arc::clone(&people.shared), home, token).follow(stream));
     }
     Ok(followers)

@@ -13,13 +13,12 @@ use std::time::Duration;
 use tempfile::TempDir;
 use tokio::time::{Instant, interval};
 use warbler_simulations::relay::{Plan, Relay, Shape, Traffic};
-use warbler_store::name::Name;
 
 use super::process::{self, Running};
 use super::sample::Sample;
-use crate::client::{Client, Space};
 use crate::failure::Failure;
-use crate::wire::Status;
+use crate::options;
+use warbler_client::{Client, Space, Status};
 
 mod places;
 mod ports;
@@ -92,8 +91,8 @@ impl Stage {
         let mut clients = Vec::new();
         let mut spaces = Vec::new();
         for node in &nodes {
-            let client = Client::new(&format!("http://{}", node.http), None)?;
-            spaces.push(client.space(Some(space_name()?)).await?);
+            let client = options::impatient(&format!("http://{}", node.http))?;
+            spaces.push(client.space(SPACE).without_session());
             clients.push(client);
         }
         Ok(Self { nodes, relay, folder, keep, clients, spaces })
@@ -412,10 +411,6 @@ fn write(file: &Path, text: &str) -> Result<(), Failure> {
     fs::write(file, text).map_err(|error| {
         Failure::refused(format!("{} cannot be written", file.display())).cause(error.to_string())
     })
-}
-
-fn space_name() -> Result<Name, Failure> {
-    SPACE.parse().map_err(|_| Failure::bug("the space of the demo has no valid name"))
 }
 
 fn text_of(path: &Path) -> Result<&str, Failure> {

@@ -53,7 +53,7 @@ fn a_follower_prints_each_message_once_across_the_page_a_lost_connection_and_bei
         "{}",
         ended.stderr
     );
-    assert!(ended.stderr.contains("Following again."), "{}", ended.stderr);
+    assert!(ended.stderr.contains("Following again, at http:"), "{}", ended.stderr);
 
     let asked: Vec<_> = stub.asked().into_iter().filter(|it| it.line != "GET /v1/status").collect();
     assert!(

@@ -40,6 +40,10 @@ pub(crate) enum Reply {
     Json(u16, Value),
     /// A problem document: status, name, title.
     Problem(u16, &'static str, &'static str),
+    /// JSON with a session token.
+    Seen(String, u16, Value),
+    /// A whole problem document.
+    Document(u16, Value),
     /// A text that is no JSON.
     Text(u16, &'static str),
     /// Server-sent events; the stream then ends, or stays open in silence.
@@ -115,6 +119,12 @@ async fn read(request: Request) -> Asked {
 }
 
 fn answer(reply: Reply) -> Response {
+    if let Reply::Seen(token, status, value) = reply {
+        let mut response = answer(Reply::Json(status, value));
+        let token = token.parse().expect("a header");
+        response.headers_mut().insert("warbler-session", token);
+        return response;
+    }
     let (status, content_type, body) = match reply {
         Reply::Json(status, value) => (status, "application/json", Body::from(value.to_string())),
         Reply::Problem(status, name, title) => {
@@ -124,6 +134,10 @@ fn answer(reply: Reply) -> Response {
             });
             (status, "application/problem+json", Body::from(problem.to_string()))
         }
+        Reply::Document(status, problem) => {
+            (status, "application/problem+json", Body::from(problem.to_string()))
+        }
+        Reply::Seen(..) => unreachable!("answered above"),
         Reply::Text(status, text) => (status, "text/plain", Body::from(text)),
         Reply::Events { events, then_ends } => {
             let events =

@@ -18,7 +18,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
         (&["sing"], "unrecognized subcommand 'sing'"),
         (&["post"], "<CONVERSATION>"),
         (&["post", "a/b", "x"], "no slashes"),
-        (&["post", "..", "x"], "cannot be addressed"),
+        (&["post", "..", "x"], "a name may not be"),
         (&["post", "general", "x", "--durability", "most"], "`majority` or `all`"),
         (&["post", "general", "x", "--timeout-ms", "60001"], "60001"),
         (&["post", "general", "x", "--reply-to", "12"], "`12` is not a message id"),
@@ -39,7 +39,7 @@ fn wrong_usage_ends_with_2_and_says_what_is_wrong() {
 
 #[test]
 fn a_url_that_is_none_of_a_node_is_wrong_usage() {
-    for url in ["ftp://127.0.0.1", "https://127.0.0.1:7420", "127.0.0.1:7420", ""] {
+    for url in ["ftp://127.0.0.1", "http://ann:secret@127.0.0.1:7420", "127.0.0.1:7420", ""] {
         let ended = at(url, &["status"]);
         assert_eq!(ended.code, Some(2), "{url}: {}", ended.stderr);
         assert!(

@@ -9,12 +9,11 @@ use warbler_store::id::MessageId;
 use warbler_store::name::Name;
 
 use super::description;
-use crate::client::conversation_name;
 use crate::command::write::{Write, not_durable};
 use crate::failure::Failure;
 use crate::options::NodeOptions;
 use crate::output::{self, one_line};
-use crate::wire::Conversation;
+use warbler_client::Conversation;
 
 /// What retention is called where there is none.
 const NEVER: &str = "never";
@@ -24,7 +23,6 @@ pub(super) enum Setting {
     /// List members with their roles, or change them
     Members {
         /// The conversation
-        #[arg(value_parser = conversation_name)]
         name: Name,
         /// Give a user a role: reader, member, admin or owner; may be given again
         #[arg(long, value_name = "USER=ROLE", value_parser = member)]
@@ -48,7 +46,6 @@ pub(super) enum Setting {
     /// Say who may read and write
     Access {
         /// The conversation
-        #[arg(value_parser = conversation_name)]
         name: Name,
         /// Everybody in the space, or members as their roles say
         access: Access,
@@ -58,7 +55,6 @@ pub(super) enum Setting {
     /// Say after what time messages expire
     Retention {
         /// The conversation
-        #[arg(value_parser = conversation_name)]
         name: Name,
         /// A span of time such as 30d, or never
         #[arg(value_parser = retention, value_name = "SPAN")]
@@ -69,7 +65,6 @@ pub(super) enum Setting {
     /// Pin a message, or take the pin away
     Pin {
         /// The conversation
-        #[arg(value_parser = conversation_name)]
         name: Name,
         /// The message
         id: MessageId,
@@ -85,7 +80,6 @@ pub(super) enum Setting {
 #[derive(Debug, clap::Args)]
 pub(super) struct Text {
     /// The conversation
-    #[arg(value_parser = conversation_name)]
     name: Name,
     /// The text
     #[arg(required_unless_present = "clear", conflicts_with = "clear")]
@@ -166,7 +160,7 @@ fn retention(text: &str) -> Result<Retention, String> {
 pub(super) async fn run(node: &NodeOptions, setting: Setting) -> Result<(), Failure> {
     match setting {
         Setting::Members { name, set, remove, write } if set.is_empty() && remove.is_empty() => {
-            let shown = node.space(&write.space).await?.conversation(&name).await?;
+            let shown = node.space(&write.space).await?.conversation(name.as_str()).await?;
             tell_members(&shown, write.format.json)
         }
         Setting::Members { name, set, remove, write } => {
@@ -207,7 +201,7 @@ async fn change(
 ) -> Result<Conversation, Failure> {
     change["as"] = json!(write.who.user()?.as_str());
     let space = node.space(&write.space).await?;
-    Ok(space.change(name, &change, &write.safety.wait()).await?)
+    Ok(space.change(name.as_str(), &change, &write.safety.wait()).await?)
 }
 
 /// Changes a setting and shows the conversation as it is then.

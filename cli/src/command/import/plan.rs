@@ -9,7 +9,6 @@ use std::io::{self, BufRead, Read as _};
 use serde::Deserialize;
 use warbler_store::name::Name;
 
-use crate::client::conversation_name;
 use crate::command::post::check_body;
 use crate::time::Moment;
 
@@ -133,7 +132,7 @@ fn understand(bytes: &[u8], now: Moment) -> Result<(Name, Planned), String> {
     let text = text.trim_start_matches('\u{feff}');
     let line: Line = serde_json::from_str(text).map_err(|error| json_reason(&error))?;
     let conversation =
-        conversation_name(&line.conversation).map_err(|why| format!("conversation: {why}"))?;
+        line.conversation.parse::<Name>().map_err(|why| format!("conversation: {why}"))?;
     let author = line.author.parse::<Name>().map_err(|why| format!("author: {why}"))?;
     let at = line.at.parse::<Moment>().map_err(|why| format!("at: {why}"))?;
     if at.millis() > now.millis() + MAX_AHEAD_MS {
@@ -249,7 +248,7 @@ mod tests {
             ("hello", "expected value"),
             ("{\"conversation\"", "EOF while parsing"),
             (&line("a/b", "ann", AT, "x"), "conversation: a name may not hold '/'"),
-            (&line("..", "ann", AT, "x"), "conversation: `.` and `..`"),
+            (&line("..", "ann", AT, "x"), "conversation: a name may not be `.`"),
             (&line("a", "", AT, "x"), "author: a name may not be empty"),
             (&line("a", "ann", "noon", "x"), "at: `noon` is not a time"),
             (&line("a", "ann", "2026-11-21T10:02:00Z", "x"), "at: 2026-11-21T10:02:00.000Z lies"),

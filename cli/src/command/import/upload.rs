@@ -10,8 +10,8 @@ use indicatif::ProgressBar;
 use warbler_store::name::Name;
 
 use super::plan::{Plan, Planned};
-use crate::client::{ClientError, Space, Taken, Wait};
-use crate::wire::NewMessage;
+use warbler_client::NewMessage;
+use warbler_client::{ClientError, Space, Taken, Wait};
 
 /// How far an upload has come, shown while it runs and told if it fails.
 #[derive(Debug)]
@@ -79,18 +79,17 @@ async fn conversation(
     posts: &[Planned],
     progress: &Progress<'_>,
 ) -> Result<Uploaded, ClientError> {
-    let (_, new) = space.create(name).await?;
+    let (_, new) = space.create(name.as_str()).await?;
     let mut uploaded = Uploaded { created: u64::from(new), ..Uploaded::default() };
     let wait = Wait { durability: None, timeout: None };
     for post in posts {
         let message = NewMessage {
             body: &post.body,
             author: post.author.as_str(),
-            reply_to: None,
-            thread: None,
             at: Some(post.at.to_string()),
+            ..NewMessage::default()
         };
-        let (taken, _) = space.post(name, &message, &post.key, &wait).await?;
+        let (taken, _) = space.post(name.as_str(), &message, &post.key, &wait).await?;
         uploaded.already_there += u64::from(taken == Taken::Before);
         progress.step();
     }

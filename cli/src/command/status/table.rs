@@ -5,7 +5,7 @@
 use std::fmt::Write as _;
 
 use crate::output::one_line;
-use crate::wire::{PeerStatus, SpaceStatus, Status};
+use warbler_client::{PeerStatus, SpaceStatus, Status};
 
 /// Digits shown of a digest or an origin: enough to compare two terminals by eye.
 const SHOWN_DIGITS: usize = 16;

@@ -9,9 +9,9 @@ use tokio::time::{MissedTickBehavior, interval};
 
 use super::super::ledger::Sighting;
 use super::{Shared, parsed, regions_from};
-use crate::client::{Followed, Stream};
 use crate::failure::Failure;
-use crate::wire::Message;
+use warbler_client::Message;
+use warbler_client::{Followed, Stream};
 
 /// How long a follower waits, at most, before it tries the next region.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -48,7 +48,7 @@ impl Follower {
             at = (at + 1) % regions.len();
             let space = &self.shared.spaces[regions[at]];
             // A region that is gone, or behind the token: the next one may do.
-            open = space.follow(&self.shared.conversation, Some(&self.token)).await.ok();
+            open = space.open(&[self.shared.conversation.as_str()], Some(&self.token)).await.ok();
         }
     }
 
@@ -60,6 +60,8 @@ impl Follower {
                 Ok(Some(
                     Followed::Ready { token }
                     | Followed::Changed { token, .. }
+                    | Followed::Alias { token, .. }
+                    | Followed::Settings { token, .. }
                     | Followed::Erased { token, .. },
                 )) => self.token = token,
                 Ok(Some(Followed::Message { token, message })) => {

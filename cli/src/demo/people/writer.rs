@@ -12,9 +12,9 @@ use warbler_store::name::Name;
 use super::super::ledger::{Part, Post};
 use super::super::stage::PLACES;
 use super::{Shared, parsed, regions_from};
-use crate::client::Wait;
 use crate::failure::Failure;
-use crate::wire::NewMessage;
+use warbler_client::NewMessage;
+use warbler_client::Wait;
 
 /// How many people write in each region.
 pub(super) const WRITERS: usize = 4;
@@ -84,8 +84,7 @@ impl Writer {
             body: &body,
             author: author.as_str(),
             reply_to: answers.map(|id| id.to_string()),
-            thread: None,
-            at: None,
+            ..NewMessage::default()
         };
         let sent = Instant::now();
         let (id, taken_by) = self.post(&message, &self.key(number), sent).await?;
@@ -121,13 +120,13 @@ impl Writer {
         key: &str,
         sent: Instant,
     ) -> Result<(MessageId, usize), Failure> {
-        let wait = Wait { durability: None, timeout: None };
+        let wait = Wait::default();
         let mut pause = interval(PAUSE);
         pause.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let region = self.regions[self.at];
             let space = &self.shared.spaces[region];
-            match space.post(&self.shared.conversation, message, key, &wait).await {
+            match space.post(self.shared.conversation.as_str(), message, key, &wait).await {
                 Ok((_, receipt)) => return Ok((parsed(&receipt.id)?, region)),
                 Err(error) if sent.elapsed() > TRY_FOR => {
                     let who = format!("{} of {}", self.author, PLACES[self.home].region);

@@ -1,9 +1,8 @@
 //! Why a request has no result.
 //!
-//! Says what happened and no more: what it means to a user is said in `failure.rs`.
+//! Says what happened and no more: what it means to a user is for the program to say.
 
 use reqwest::{StatusCode, Url};
-use warbler_store::name::Name;
 
 use crate::wire::Problem;
 
@@ -12,7 +11,7 @@ type NetworkError = Box<dyn std::error::Error + Send + Sync>;
 
 /// Why a request has no result.
 #[derive(Debug, thiserror::Error)]
-pub(crate) enum ClientError {
+pub enum ClientError {
     /// The URL cannot be one of a node.
     #[error("`{url}` is not the URL of a node")]
     Url {
@@ -26,6 +25,13 @@ pub(crate) enum ClientError {
     Token {
         /// What is wrong with it.
         reason: String,
+    },
+    /// TLS cannot be spoken with what was given.
+    #[error("a certificate cannot be used")]
+    Certificate {
+        /// Why.
+        #[source]
+        source: NetworkError,
     },
     /// No connection came up: the node has not seen the request.
     #[error("the node at {url} cannot be reached")]
@@ -45,11 +51,19 @@ pub(crate) enum ClientError {
         #[source]
         source: NetworkError,
     },
-    /// A post went out, and whether it is kept is not known.
-    #[error("whether the message was posted is not known")]
-    PostUnknown {
-        /// Under which it may be posted again without showing twice.
-        key: String,
+    /// None of several nodes could be reached.
+    #[error("none of the {} nodes can be reached", tried.len())]
+    NoRegion {
+        /// What was wrong with each.
+        tried: Vec<String>,
+        /// The last failure.
+        #[source]
+        last: Box<Self>,
+    },
+    /// The request went out, and whether it was done is not known. The same request again, with
+    /// the same key, finds out.
+    #[error("whether it was done is not known")]
+    InDoubt {
         /// Why it is not known.
         #[source]
         why: Box<Self>,
@@ -58,15 +72,15 @@ pub(crate) enum ClientError {
     #[error("{}", problem.title)]
     Refused {
         /// Why.
-        problem: Problem,
+        problem: Box<Problem>,
     },
     /// The space has no such conversation.
     #[error("there is no conversation `{name}` in the space `{space}`")]
     UnknownConversation {
         /// The name asked for.
-        name: Name,
+        name: String,
         /// Where.
-        space: Name,
+        space: String,
         /// Whether the space was named by the user: then hints name it too.
         space_given: bool,
     },
@@ -84,18 +98,26 @@ pub(crate) enum ClientError {
     #[error("the node at {url} serves no space")]
     NoSpace {
         /// Of the node.
-        url: Url,
+        url: String,
     },
+    /// A request cannot be written.
+    #[error("a request cannot be written as JSON")]
+    Json(#[source] serde_json::Error),
+    /// The system gives no randomness for a key.
+    #[error("this machine gives no random bytes for a key")]
+    Random,
 }
 
 impl ClientError {
     /// The short name of the problem, if the node refused.
-    pub(crate) fn problem_name(&self) -> Option<&str> {
+    #[must_use]
+    pub fn problem_name(&self) -> Option<&str> {
         if let Self::Refused { problem } = self { Some(problem.name()) } else { None }
     }
 
     /// Whether something between us and the node answers that the node cannot be reached.
-    pub(crate) fn is_gateway(&self) -> bool {
+    #[must_use]
+    pub fn is_gateway(&self) -> bool {
         matches!(self, Self::NotANode { status, .. } if matches!(status.as_u16(), 502..=504))
     }
 }
