@@ -2,6 +2,8 @@
 //!
 //! `cargo run --example burst -- http://127.0.0.1:7420 http://127.0.0.1:7430`
 
+#![expect(clippy::print_stdout, reason = "an example shows what it does")]
+
 use warbler_client::{Client, Followed, Happening, NewMessage, Wait, random_key};
 
 #[tokio::main(flavor = "current_thread")]
@@ -19,15 +21,14 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         println!("posted {body}, on disk in {:?}", receipt.durability.regions);
     }
     loop {
-        match follow.next().await? {
-            Happening::Arrived(Followed::Message { message, .. }) => {
-                println!("{}: {}", message.author, message.body);
-                if message.body == "message 5" {
-                    return Ok(());
-                }
-            }
-            Happening::Lost { why, .. } => println!("lost: {why}"),
-            other => println!("{other:?}"),
+        let next = follow.next().await?;
+        let Happening::Arrived(Followed::Message { message, .. }) = &next else {
+            println!("{next:?}");
+            continue;
+        };
+        println!("{}: {}", message.author, message.body);
+        if message.body == "message 5" {
+            return Ok(());
         }
     }
 }
