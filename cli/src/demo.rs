@@ -71,7 +71,7 @@ pub(crate) struct Args {
 pub(crate) async fn run(args: Args) -> Result<(), Failure> {
     let screen = Screen::new(args.json);
     screen.title()?;
-    let mut stage = Stage::build(args.keep).await?;
+    let mut stage = Stage::build(args.keep)?;
     let outcome = tokio::select! {
         outcome = play(&mut stage, &screen, &args) => outcome,
         failure = interrupted() => Err(failure),

@@ -70,7 +70,7 @@ impl Stage {
     ///
     /// # Errors
     /// When the system lacks room, ports or sockets.
-    pub(super) async fn build(keep: bool) -> Result<Self, Failure> {
+    pub(super) fn build(keep: bool) -> Result<Self, Failure> {
         let folder =
             tempfile::Builder::new().prefix("warbler-demo-").tempdir().map_err(|error| {
                 Failure::refused("no temporary folder can be made").cause(error.to_string())
