@@ -105,9 +105,9 @@ impl Reader {
         let first = at(MessageId::MIN);
         let past = |message: MessageId| tables::behind(&at(message));
         let (start, stop, direction) = match range {
-            Range::Last => (first, end, Direction::Backward),
-            Range::Before(message) => (first, at(message), Direction::Backward),
-            Range::After(message) => (past(message), end, Direction::Forward),
+            Range::Last => (first.clone(), end.clone(), Direction::Backward),
+            Range::Before(message) => (first.clone(), at(message), Direction::Backward),
+            Range::After(message) => (past(message), end.clone(), Direction::Forward),
         };
         let rows = view.scan(Table::Timeline, &start, &stop, direction);
         let (mut rows, more) = take(rows, limit)?;
@@ -117,8 +117,14 @@ impl Reader {
         let messages = read_messages(view, id, &rows)?;
         let (older, newer) = match range {
             Range::Last => (more, false),
-            Range::Before(message) => (more, has_any(view, &at(message), &tables::behind(&id.0))?),
-            Range::After(message) => (has_any(view, &at(MessageId::MIN), &past(message))?, more),
+            Range::Before(message) => {
+                (more, has_any(view, &at(message), &end, Direction::Forward)?)
+            }
+            // Backward, so that it looks beside the page and not at the other end of the
+            // conversation, where nothing is in any cache.
+            Range::After(message) => {
+                (has_any(view, &first, &past(message), Direction::Backward)?, more)
+            }
         };
         let vector = vector_of(&read_origins(view, self.space)?);
         Ok(Page { messages, older, newer, vector })
@@ -277,8 +283,14 @@ fn listed(id: ConversationId, row: ConversationRow) -> Conversation {
     Conversation { id, name, messages, last, access, damaged: quarantined > 0 }
 }
 
-fn has_any(view: &dyn View, start: &[u8], end: &[u8]) -> Result<bool, EngineError> {
-    Ok(view.scan(Table::Timeline, start, end, Direction::Forward).next().transpose()?.is_some())
+/// Whether there is a message between two keys, looked for from the end that `direction` says.
+fn has_any(
+    view: &dyn View,
+    start: &[u8],
+    end: &[u8],
+    direction: Direction,
+) -> Result<bool, EngineError> {
+    Ok(view.scan(Table::Timeline, start, end, direction).next().transpose()?.is_some())
 }
 
 /// Where the canonical copy of a message stands, given the id of any copy.

@@ -29,6 +29,8 @@ const CONVERSATIONS: usize = 256;
 const BATCHES: usize = 120;
 /// Messages in a page.
 const PAGE: usize = 50;
+/// Pages that are read cold.
+const COLD_PAGES: usize = 300;
 /// Messages in the long conversation, and in many short ones.
 const MILLION: usize = 1_000_000;
 /// Memory for what is known of documents, in the bench of bounded memory: 64 MiB.
@@ -286,9 +288,15 @@ fn cold_pages(path: &Path, name: &warbler_store::name::Name) -> Result<()> {
     let reader = Reader::new(Arc::clone(&engine), space);
     let newest = reader.page(name, Range::Last, 1)?.messages.pop().context("a message")?.id;
     drop((reader, engine));
-    let mut took = Vec::new();
+    let mut pages = Cold::default();
+    let mut reads = Cold::default();
     let mut random = 0x9e37_79b9_7f4a_7c15_u64;
-    for _ in 0..200 {
+    let mut calls = 0;
+    let counting = {
+        let before = read_calls()?;
+        read_calls()? - before
+    };
+    for _ in 0..COLD_PAGES {
         let engine = rocks(path)?;
         let reader = Reader::new(Arc::clone(&engine), space);
         // What every page needs: the file list, and the conversation's row.
@@ -301,19 +309,72 @@ fn cold_pages(path: &Path, name: &warbler_store::name::Name) -> Result<()> {
         let front = warbler_store::id::Front { millis: NOW + random % span.max(1), counter: 0 };
         let mut id = [0; 16];
         id[..8].copy_from_slice(&front.to_bytes());
-        let begun = Instant::now();
-        let page = reader.page(name, Range::After(warbler_store::id::MessageId(id)), PAGE)?;
-        took.push(begun.elapsed());
-        if page.messages.is_empty() {
-            bail!("an empty page");
+        let before = read_calls()?;
+        let after = Range::After(warbler_store::id::MessageId(id));
+        let page = pages.time(|| reader.page(name, after, PAGE))?;
+        calls += read_calls()? - before - counting;
+        if page.messages.len() < PAGE {
+            bail!("a page of {} messages", page.messages.len());
         }
+        drop((reader, engine));
+        let file = largest_file(path)?;
+        reads.time(|| read_at_random(&file, random))?;
     }
-    took.sort_unstable();
     println!(
-        "  page of {PAGE}, cold: p50 {:.2} ms, p99 {:.2} ms",
-        took[took.len() / 2].as_secs_f64() * 1e3,
-        took[took.len() * 99 / 100].as_secs_f64() * 1e3
+        "  page of {PAGE}, cold        p50 {:.2} ms, p99 {:.2} ms, {:.1} reads",
+        pages.share(50),
+        pages.share(99),
+        f64::from(calls) / COLD_PAGES as f64
     );
+    println!(
+        "  one raw read of 8 KiB  p50 {:.2} ms, p99 {:.2} ms",
+        reads.share(50),
+        reads.share(99)
+    );
+    Ok(())
+}
+
+/// How long things took that found nothing in any cache.
+#[derive(Default)]
+struct Cold(Vec<Duration>);
+
+impl Cold {
+    fn time<T>(&mut self, work: impl FnOnce() -> T) -> T {
+        let begun = Instant::now();
+        let done = work();
+        self.0.push(begun.elapsed());
+        done
+    }
+
+    /// The time in milliseconds that `percent` of them did not exceed.
+    fn share(&mut self, percent: usize) -> f64 {
+        self.0.sort_unstable();
+        let at = (self.0.len() * percent / 100).min(self.0.len() - 1);
+        self.0[at].as_secs_f64() * 1e3
+    }
+}
+
+/// Reads this process has asked of the kernel so far.
+fn read_calls() -> Result<u32> {
+    let counted = std::fs::read_to_string("/proc/self/io")?;
+    let line = counted.lines().find_map(|line| line.strip_prefix("syscr: "));
+    Ok(line.context("syscr")?.parse()?)
+}
+
+fn largest_file(path: &Path) -> Result<std::path::PathBuf> {
+    let files: Vec<_> = std::fs::read_dir(path)?.collect::<Result<_, _>>()?;
+    let largest = files.iter().max_by_key(|file| file.metadata().map_or(0, |it| it.len()));
+    Ok(largest.context("a file")?.path())
+}
+
+/// The ceiling of a cold page: one read of a block, somewhere in the same file system.
+fn read_at_random(file: &Path, random: u64) -> Result<()> {
+    use std::os::unix::fs::FileExt;
+    let file = std::fs::File::open(file)?;
+    let blocks = file.metadata()?.len() / 8192;
+    let mut block = [0; 8192];
+    file.read_exact_at(&mut block, random % blocks.max(1) * 8192)?;
+    std::hint::black_box(block);
     Ok(())
 }
 

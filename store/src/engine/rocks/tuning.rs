@@ -67,24 +67,35 @@ pub(super) struct Tuning {
     block_bytes: usize,
     /// Whether lookups are mostly of keys that are not there, so that the buffer needs a filter.
     seeks_the_absent: bool,
+    /// Whether what is looked for is there as a rule, so that the last level, where nine tenths of
+    /// the rows are, does without a filter: on a cold page each filter would be one more read that
+    /// says yes.
+    finds_what_it_seeks: bool,
 }
 
-const ROWS: Tuning =
-    Tuning { prefix: None, block_bytes: BLOCK_OF_ROWS_BYTES, seeks_the_absent: false };
+const ROWS: Tuning = Tuning {
+    prefix: None,
+    block_bytes: BLOCK_OF_ROWS_BYTES,
+    seeks_the_absent: false,
+    finds_what_it_seeks: false,
+};
+
+/// Read in runs that are known to be there.
+const RUNS: Tuning = Tuning { block_bytes: BLOCK_OF_RUNS_BYTES, finds_what_it_seeks: true, ..ROWS };
 
 /// Every table, and why it is stored as it is.
 pub(super) const fn tuning(table: Table) -> Tuning {
     match table {
         // Space and origin (16 + 16). Written in order and read in runs from some seq on, for a
         // peer that lacks them; origins of every run of every node pile up in the same files.
-        Table::Log => Tuning { prefix: Some(32), block_bytes: BLOCK_OF_RUNS_BYTES, ..ROWS },
+        Table::Log => Tuning { prefix: Some(32), ..RUNS },
         // The segment's id (20). Few and large values, all of a segment read at once. No blob
         // files: their garbage outlives a compaction, and with it what was to be erased.
-        Table::Segments => Tuning { prefix: Some(20), block_bytes: BLOCK_OF_RUNS_BYTES, ..ROWS },
+        Table::Segments => Tuning { prefix: Some(20), finds_what_it_seeks: false, ..RUNS },
         // The conversation (16). Read a page at a time, newest first as a rule.
-        Table::Timeline => Tuning { prefix: Some(16), block_bytes: BLOCK_OF_RUNS_BYTES, ..ROWS },
+        Table::Timeline => Tuning { prefix: Some(16), ..RUNS },
         // Keyed and read like the timeline, kept apart so that erasing rewrites no timeline.
-        Table::Bodies => Tuning { prefix: Some(16), block_bytes: BLOCK_OF_RUNS_BYTES, ..ROWS },
+        Table::Bodies => Tuning { prefix: Some(16), ..RUNS },
         // Small, grow-only, asked about each message that comes in, mostly in vain; scanned as a
         // whole when peers compare.
         Table::Erasures => Tuning { seeks_the_absent: true, ..ROWS },
@@ -120,6 +131,7 @@ pub(super) fn column_family(table: Table, cache: &Cache) -> Options {
         options.set_memtable_whole_key_filtering(true);
         options.set_memtable_prefix_bloom_ratio(BUFFER_FILTER_SHARE);
     }
+    options.set_optimize_filters_for_hits(tuning.finds_what_it_seeks);
     // Cheap where data still moves; small where nine tenths of it come to rest.
     options.set_compression_type(DBCompressionType::Lz4);
     options.set_bottommost_compression_type(DBCompressionType::Zstd);
