@@ -4,7 +4,9 @@ use reqwest::{Method, RequestBuilder, StatusCode};
 use serde_json::{Value, json};
 
 use crate::stream::Stream;
-use crate::world::{Answer, MESSAGES, Region, World, answer, message, text};
+use crate::world::{
+    Answer, MESSAGES, Region, World, answer, client, client_builder, message, text,
+};
 
 async fn one_node() -> (World, Region) {
     let world = World::of(&["eu-west"]);
@@ -197,7 +199,7 @@ async fn bad_paths_and_queries_are_refused_as_problems() {
     ] {
         europe.get(path).await.refuses(status, kind);
     }
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client();
     for (path, status, kind) in [
         ("/", 404, "not-found"),
         ("/v1/spaces/other/conversations", 404, "unknown-space"),
@@ -236,7 +238,7 @@ async fn web_pages_and_rebound_names_may_not_drive_a_node_of_this_machine() {
 async fn a_node_says_that_it_lives_without_its_peers() {
     let world = World::of(&["eu-west", "us-east"]);
     let europe = world.start("eu-west").await;
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client();
     for (path, expected) in [("/healthz", "ok"), ("/readyz", "ready")] {
         let said = answer(client.get(europe.url(path))).await;
         assert_eq!((said.status, said.body), (StatusCode::OK, json!(expected)));
@@ -251,7 +253,7 @@ async fn a_node_says_that_it_lives_without_its_peers() {
 #[tokio::test(flavor = "multi_thread")]
 async fn all_is_the_same_over_http_2() {
     let (_world, europe) = one_node().await;
-    let client = reqwest::Client::builder().no_proxy().http2_prior_knowledge();
+    let client = client_builder().http2_prior_knowledge();
     let client = client.build().expect("a client");
     let url = |path: &str| europe.url(&format!("/v1/spaces/main{path}"));
     let mut stream = Stream::open(client.get(url("/events?conversation=general"))).await;

@@ -8,7 +8,7 @@ use warbler_node::StartError;
 use warbler_node::data_directory::{DataDirectory, DataDirectoryError};
 use warbler_node::http::{HttpError, Limits, serve_within};
 
-use crate::world::{DEADLINE, World};
+use crate::world::{DEADLINE, World, client};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_data_directory_belongs_to_one_process_at_a_time() {
@@ -113,7 +113,7 @@ async fn who_comes_when_enough_follow_already_is_told_to_come_again() {
     let europe = world.start("eu-west").await;
     let server = impatient(&europe.node, 100).await;
     let url = format!("http://{}/v1/spaces/main/events", server.local_addr());
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client();
     let first = client.get(&url).send().await.expect("an answer");
     assert_eq!(first.status(), 200);
     let second = client.get(&url).send().await.expect("an answer");

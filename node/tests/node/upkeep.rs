@@ -3,7 +3,7 @@
 use reqwest::StatusCode;
 use serde_json::json;
 
-use crate::world::{MESSAGES, Region, World, answer, eventually, message};
+use crate::world::{MESSAGES, Region, World, answer, client, eventually, message};
 
 /// Lets the region's node trim its log at once.
 fn trim_at_once(world: &World, region: &str) {
@@ -79,7 +79,7 @@ async fn a_sweep_is_over_at_once_when_nothing_was_erased() {
     let europe = world.start("eu-west").await;
     europe.create("general").await;
     europe.say("hello").await;
-    let client = reqwest::Client::builder().no_proxy().build().expect("a client");
+    let client = client();
     let swept = answer(client.post(europe.url("/v1/erasures/sweep"))).await;
     assert_eq!((swept.status, swept.body), (StatusCode::OK, json!({"pending": []})));
     let wrong = answer(client.post(europe.url("/v1/erasures/sweep?timeout_ms=600001"))).await;

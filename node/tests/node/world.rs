@@ -183,7 +183,16 @@ impl Region {
 
 /// A client without a past.
 pub(crate) fn client() -> reqwest::Client {
-    reqwest::Client::builder().no_proxy().build().expect("a client")
+    client_builder().build().expect("a client")
+}
+
+/// A client that talks to this machine's nodes alone. Built with the rest of the workspace, reqwest is told elsewhere
+/// that the program brings its cryptography, and builds no client without, also where nothing is encrypted.
+pub(crate) fn client_builder() -> reqwest::ClientBuilder {
+    if rustls::crypto::CryptoProvider::get_default().is_none() {
+        let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    }
+    reqwest::Client::builder().no_proxy()
 }
 
 /// Where the messages of `general` are.
