@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use toml::Spanned;
+use warbler_store::engine::Memory;
 use warbler_store::name::Name;
 
 mod cluster;
@@ -42,6 +43,8 @@ const DEFAULT_HTTP_LISTEN: &str = "127.0.0.1:7420";
 const DEFAULT_ERASE_WITHIN: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_KEEP_LOG: Duration = Duration::from_secs(60 * 60);
 const DEFAULT_RESERVE: Size = Size(64 << 20);
+const DEFAULT_MEMORY: Size = Size(64 << 20);
+const LEAST_MEMORY: Size = Size(Memory::LEAST as u64);
 
 /// The settings of one node. Paths are as they are opened: relative ones of the file have its
 /// directory before them.
@@ -63,6 +66,8 @@ pub struct Config {
     pub erasure: ErasureConfig,
     /// The log of entries.
     pub log: LogConfig,
+    /// What the store may keep in memory.
+    pub memory: MemoryConfig,
 }
 
 /// How erased words leave the disk.
@@ -104,6 +109,25 @@ pub struct StoreConfig {
     pub reserve: Size,
 }
 
+/// What the store may keep in memory, in bytes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MemoryConfig {
+    /// Blocks of the store's files, their indexes and filters included.
+    pub cache: Size,
+    /// Rows that are in no file yet but the write-ahead log.
+    pub write_buffers: Size,
+    /// For each space: conversations and documents that were written last.
+    pub documents: Size,
+}
+
+impl MemoryConfig {
+    /// The engine's part of it.
+    pub(crate) fn engine(&self) -> Memory {
+        let bytes = |size: Size| usize::try_from(size.0).unwrap_or(usize::MAX);
+        Memory { cache: bytes(self.cache), write_buffers: bytes(self.write_buffers) }
+    }
+}
+
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct RawConfig {
@@ -115,6 +139,7 @@ struct RawConfig {
     erasure: Option<RawErasure>,
     log: Option<RawLog>,
     store: Option<RawStore>,
+    memory: Option<RawMemory>,
 }
 
 #[derive(Deserialize)]
@@ -134,6 +159,33 @@ struct RawLog {
 #[serde(deny_unknown_fields)]
 struct RawStore {
     reserve: Option<Spanned<String>>,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawMemory {
+    cache: Option<Spanned<String>>,
+    write_buffers: Option<Spanned<String>>,
+    documents: Option<Spanned<String>>,
+}
+
+impl RawMemory {
+    fn read(self, source: &Source<'_>) -> Result<MemoryConfig, ConfigError> {
+        let read = |field: &str, given: Option<Spanned<String>>| {
+            let Some(given) = given else { return Ok(DEFAULT_MEMORY) };
+            let size: Size = source.value(field, &given)?;
+            if size < LEAST_MEMORY {
+                let problem = format!("{size} is too little to work with: {LEAST_MEMORY} at least");
+                return Err(source.refuse(field, &given.span(), &problem));
+            }
+            Ok(size)
+        };
+        Ok(MemoryConfig {
+            cache: read("memory.cache", self.cache)?,
+            write_buffers: read("memory.write_buffers", self.write_buffers)?,
+            documents: read("memory.documents", self.documents)?,
+        })
+    }
 }
 
 #[derive(Deserialize)]
@@ -205,6 +257,7 @@ impl Config {
             http: HttpConfig { listen: http.loopback(&source)? },
             erasure: ErasureConfig { within },
             log: LogConfig { trim: trim.unwrap_or(false), keep },
+            memory: raw.memory.unwrap_or_default().read(&source)?,
         })
     }
 

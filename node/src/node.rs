@@ -159,7 +159,8 @@ impl Node {
     /// See [`StartError`]; nothing is left running.
     pub async fn bind(directory: DataDirectory) -> Result<Self, StartError> {
         let store = directory.store_path();
-        let open = move || Ok(Arc::new(RocksEngine::open(&store)?) as SharedEngine);
+        let memory = directory.config.memory.engine();
+        let open = move || Ok(Arc::new(RocksEngine::open_within(&store, memory)?) as SharedEngine);
         Self::bind_over(directory, Arc::new(open)).await
     }
 
@@ -176,7 +177,12 @@ impl Node {
             let file = config.cluster.display().to_string();
             return Err(StartError::NoSpace { file, region: entry.region });
         };
-        let opening = Opening { open, node: entry.clone(), cluster: Arc::clone(&cluster) };
+        let opening = Opening {
+            open,
+            node: entry.clone(),
+            cluster: Arc::clone(&cluster),
+            document_bytes: usize::try_from(config.memory.documents.0).unwrap_or(usize::MAX),
+        };
         let reserve = Reserve::new(directory.reserve_path(), config.store.reserve.0);
         let engine = opening.engine(&reserve)?;
         let run = opening.run(1)?;

@@ -19,9 +19,6 @@ use crate::node::StartError;
 use crate::reserve::Reserve;
 use crate::standing::Run;
 
-/// Memory for open documents, a space: 64 MiB.
-const DOCUMENT_CACHE_BYTES: usize = 64 << 20;
-
 /// Opens the engine; called again after each failed write, when the engine before is closed.
 pub type Opener = Arc<dyn Fn() -> Result<SharedEngine, EngineError> + Send + Sync>;
 
@@ -30,6 +27,8 @@ pub(crate) struct Opening {
     pub(crate) open: Opener,
     pub(crate) node: ClusterNode,
     pub(crate) cluster: Arc<Cluster>,
+    /// Bytes of memory for conversations and documents, a space.
+    pub(crate) document_bytes: usize,
 }
 
 impl Opening {
@@ -68,7 +67,7 @@ impl Opening {
         };
         let entropy = Entropy::from_seed(random()?);
         let engine = Arc::clone(engine);
-        let replica = Replica::open(engine, &space.name, writer, entropy, DOCUMENT_CACHE_BYTES)
+        let replica = Replica::open(engine, &space.name, writer, entropy, self.document_bytes)
             .map_err(|source| StartError::Replica { space: space.name.clone(), source })?;
         Ok(Replicator::new(replica, self.roster(space)))
     }

@@ -18,7 +18,7 @@ use std::ops::Bound;
 use std::sync::Arc;
 
 pub use memory::MemoryEngine;
-pub use rocks::RocksEngine;
+pub use rocks::{Memory, RocksEngine};
 pub use slot::EngineSlot;
 
 /// The tables of a node. `tables.rs` says what each holds and how its keys are built.

@@ -40,6 +40,18 @@ fn spans_of_time_are_read_and_refused_by_name() {
 }
 
 #[test]
+fn memory_is_bounded_by_three_sizes_and_not_so_low_that_nothing_works() {
+    let text = "name = \"a\"\n[memory]\ncache = \"1GiB\"\ndocuments = \"8MiB\"\n";
+    let memory = parse_with(text, &[]).expect("sizes").memory;
+    let (cache, write_buffers, documents) = (Size(1 << 30), Size(64 << 20), Size(8 << 20));
+    assert_eq!(memory, MemoryConfig { cache, write_buffers, documents });
+    let engine = Memory { cache: 1 << 30, write_buffers: 64 << 20 };
+    assert_eq!(memory.engine(), engine, "the store is opened with them");
+    let error = refusal("name = \"a\"\n[memory]\nwrite_buffers = \"7MiB\"\n");
+    assert!(error.contains(":3: `memory.write_buffers`: 7MiB is too little"), "{error}");
+}
+
+#[test]
 fn the_reserve_is_a_size() {
     let config = parse_with("name = \"a\"\n[store]\nreserve = \"1GiB\"\n", &[]).expect("a size");
     assert_eq!(config.store.reserve, Size(1 << 30));

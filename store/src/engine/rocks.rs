@@ -25,6 +25,7 @@ use rocksdb::{
 
 use self::directory::{create_directory, files, refuse_foreign};
 use self::failure::{error, io_error, opening_error};
+pub use self::tuning::Memory;
 use self::tuning::{block_cache, column_families, database, tuning};
 use super::{
     Batch, CheckProgress, Direction, Engine, EngineError, KeyRange, Room, Rows, Table, View,
@@ -37,6 +38,7 @@ const BYTES_BESIDE_A_ROW: usize = 12;
 pub struct RocksEngine {
     db: DB,
     cache: Cache,
+    memory: Memory,
     durably: WriteOptions,
     /// The first failure of a write. After some failures RocksDB refuses further writes, after
     /// others it resumes by itself, and would then make a batch durable without the failed one it
@@ -47,22 +49,32 @@ pub struct RocksEngine {
 }
 
 impl RocksEngine {
+    /// Opens the store in the directory `path`, and creates both where missing, with the default
+    /// [`Memory`].
+    ///
+    /// # Errors
+    /// See [`RocksEngine::open_within`].
+    pub fn open(path: &Path) -> Result<Self, EngineError> {
+        Self::open_within(path, Memory::default())
+    }
+
     /// Opens the store in the directory `path`, and creates both where missing.
     ///
     /// # Errors
     /// [`EngineError::Locked`] if the store is open already, [`EngineError::Foreign`] if the
     /// directory holds anything but a store (it is left as it was), [`EngineError::Damaged`] if a
     /// file is missing or fails its checksum, [`EngineError::Full`] if there is no room.
-    pub fn open(path: &Path) -> Result<Self, EngineError> {
-        let cache = block_cache();
-        let families = column_families(&cache);
-        Self::open_with(path, &database(), families, cache)
+    pub fn open_within(path: &Path, memory: Memory) -> Result<Self, EngineError> {
+        let cache = block_cache(memory);
+        let families = column_families(memory, &cache);
+        Self::open_with(path, &database(memory), families, memory, cache)
     }
 
     fn open_with(
         path: &Path,
         options: &Options,
         families: Vec<ColumnFamilyDescriptor>,
+        memory: Memory,
         cache: Cache,
     ) -> Result<Self, EngineError> {
         refuse_foreign(path)?;
@@ -72,7 +84,7 @@ impl RocksEngine {
         let mut durably = WriteOptions::default();
         durably.set_sync(true);
         let (failed, purging) = (OnceLock::new(), Mutex::default());
-        Ok(Self { db, cache, durably, failed, purging })
+        Ok(Self { db, cache, memory, durably, failed, purging })
     }
 
     fn column_family(&self, table: Table) -> Result<&ColumnFamily, EngineError> {

@@ -37,7 +37,7 @@ pub(super) fn check_files(
     // cache was read, and so checked, after the check began.
     let mut cache = engine.cache.clone();
     cache.set_capacity(0);
-    cache.set_capacity(super::tuning::BLOCK_CACHE_BYTES);
+    cache.set_capacity(engine.memory.cache);
 
     let mut check = Check { engine, go_on, bytes: 0, cancelled: false, damage: Vec::new() };
     check.logs()?;

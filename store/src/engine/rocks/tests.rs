@@ -74,11 +74,12 @@ fn assert_foreign(path: &Path, words: &str) {
 #[test]
 fn every_batch_is_flushed_to_the_device() {
     let directory = directory();
-    let mut options = database();
+    let memory = Memory::default();
+    let mut options = database(memory);
     options.enable_statistics();
-    let cache = block_cache();
-    let families = column_families(&cache);
-    let engine = RocksEngine::open_with(directory.path(), &options, families, cache);
+    let cache = block_cache(memory);
+    let families = column_families(memory, &cache);
+    let engine = RocksEngine::open_with(directory.path(), &options, families, memory, cache);
     let engine = engine.expect("the store opens");
     let flushes = || options.get_ticker_count(Ticker::WalFileSynced);
     let before = flushes();
@@ -145,9 +146,10 @@ fn a_directory_with_other_files_is_refused_and_untouched() {
 fn a_database_with_unknown_tables_is_refused_and_untouched() {
     let directory = directory();
     drop(open(directory.path()));
-    let mut families = column_families(&block_cache());
+    let memory = Memory::default();
+    let mut families = column_families(memory, &block_cache(memory));
     families.push(ColumnFamilyDescriptor::new("payroll", Options::default()));
-    DB::open_cf_descriptors(&database(), directory.path(), families).expect("another's");
+    DB::open_cf_descriptors(&database(memory), directory.path(), families).expect("another's");
     assert_foreign(directory.path(), "payroll");
 }
 

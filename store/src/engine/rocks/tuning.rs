@@ -13,17 +13,29 @@ use crate::engine::Table;
 
 const MIB: usize = 1 << 20;
 
-/// Bytes of the cache that all tables share, index and filter blocks included, so that what
-/// reading takes is bounded by this number alone.
-pub(super) const BLOCK_CACHE_BYTES: usize = 64 * MIB;
+/// The memory that a store may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Memory {
+    /// Bytes of the cache that all tables share, index and filter blocks included, so that what
+    /// reading takes is bounded by this number alone.
+    pub cache: usize,
+    /// Bytes that rows not yet in a table file may take, over all tables, before they are written
+    /// out; while that goes on about as much again may be filled. One table's buffer is half of
+    /// it, so that a busy table makes few and large files.
+    pub write_buffers: usize,
+}
 
-/// Bytes that rows not yet in a table file may take, over all tables. RocksDB's default of two
-/// buffers of 64 MiB a table would be 900 MiB.
-const WRITE_BUFFERS_BYTES: usize = 64 * MIB;
+impl Memory {
+    /// The least of either with which a store works: a few blocks, and a few batches.
+    pub const LEAST: usize = 8 * MIB;
+}
 
-/// Bytes of one table's write buffer: half of what all may take, so that a busy table makes few
-/// and large files.
-const WRITE_BUFFER_BYTES: usize = 32 * MIB;
+impl Default for Memory {
+    /// 64 MiB each. RocksDB's default of two buffers of 64 MiB a table would be 900 MiB.
+    fn default() -> Self {
+        Self { cache: 64 * MIB, write_buffers: 64 * MIB }
+    }
+}
 
 /// Bytes of write-ahead log at which RocksDB flushes the tables that hold back the oldest file.
 /// An idle table would otherwise pin every log since its last write: start-up would replay them
@@ -107,24 +119,24 @@ pub(super) const fn tuning(table: Table) -> Tuning {
     }
 }
 
-pub(super) fn block_cache() -> Cache {
-    Cache::new_lru_cache(BLOCK_CACHE_BYTES)
+pub(super) fn block_cache(memory: Memory) -> Cache {
+    Cache::new_lru_cache(memory.cache)
 }
 
-pub(super) fn column_families(cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
+pub(super) fn column_families(memory: Memory, cache: &Cache) -> Vec<ColumnFamilyDescriptor> {
     Table::ALL
-        .map(|table| ColumnFamilyDescriptor::new(table.name(), column_family(table, cache)))
+        .map(|table| ColumnFamilyDescriptor::new(table.name(), column_family(table, memory, cache)))
         .into()
 }
 
-pub(super) fn column_family(table: Table, cache: &Cache) -> Options {
+pub(super) fn column_family(table: Table, memory: Memory, cache: &Cache) -> Options {
     let tuning = tuning(table);
     let mut options = Options::default();
     if let Some(length) = tuning.prefix {
         options.set_prefix_extractor(SliceTransform::create_fixed_prefix(length));
     }
     options.set_block_based_table_factory(&blocks(&tuning, cache));
-    options.set_write_buffer_size(WRITE_BUFFER_BYTES);
+    options.set_write_buffer_size(memory.write_buffers / 2);
     if tuning.seeks_the_absent {
         // Measured with 200,000 rows in the buffer: a lookup in vain takes 0.25 instead of 1.9 us,
         // one that finds a row and one that writes it about 0.1 us more.
@@ -157,7 +169,7 @@ fn blocks(tuning: &Tuning, cache: &Cache) -> BlockBasedOptions {
     blocks
 }
 
-pub(super) fn database() -> Options {
+pub(super) fn database(memory: Memory) -> Options {
     let mut options = Options::default();
     options.create_if_missing(true);
     options.create_missing_column_families(true);
@@ -168,7 +180,7 @@ pub(super) fn database() -> Options {
     // "The end of a log" must not mean a finished log that lost its end, or is missing.
     options.set_track_and_verify_wals_in_manifest(true);
     options.set_max_total_wal_size(WAL_BYTES);
-    options.set_db_write_buffer_size(WRITE_BUFFERS_BYTES);
+    options.set_db_write_buffer_size(memory.write_buffers);
     options.set_max_open_files(OPEN_FILES);
     options.set_max_background_jobs(BACKGROUND_JOBS);
     options.set_bytes_per_sync(BYTES_PER_DEVICE_FLUSH);

@@ -14,15 +14,18 @@ fn marker(number: u64) -> Vec<u8> {
 
 /// An engine whose table files hold rows as they are, so that a search sees them all.
 fn open_plain(path: &Path) -> RocksEngine {
-    let cache = block_cache();
+    let memory = Memory::default();
+    let cache = block_cache(memory);
     let family = |table: Table| {
-        let mut options = tuning::column_family(table, &cache);
+        let mut options = tuning::column_family(table, memory, &cache);
         options.set_compression_type(DBCompressionType::None);
         options.set_bottommost_compression_type(DBCompressionType::None);
         ColumnFamilyDescriptor::new(table.name(), options)
     };
     let families = Table::ALL.map(family).into();
-    RocksEngine::open_with(path, &database(), families, cache.clone()).expect("the store opens")
+    let options = database(memory);
+    RocksEngine::open_with(path, &options, families, memory, cache.clone())
+        .expect("the store opens")
 }
 
 /// Which of the directory's files hold `bytes`.
