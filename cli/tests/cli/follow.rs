@@ -43,7 +43,7 @@ fn a_follower_prints_each_message_once_across_the_page_a_lost_connection_and_bei
     let follower =
         Running::start(&["--url", &stub.url, "read", "general", "--follow", "--limit", "2"]);
     let lines: Vec<String> = (0..5).map(|_| follower.line()).collect();
-    let ended = follower.stop("INT");
+    let ended = follower.stop("TERM");
 
     let ids: Vec<&str> = lines.iter().map(|line| &line[..26]).collect();
     assert_eq!(ids, [id(1), id(2), id(3), id(4), id(5)]);

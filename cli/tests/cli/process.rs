@@ -107,7 +107,8 @@ impl Running {
         self.lines.recv_timeout(DEADLINE).expect("one more line of output in time")
     }
 
-    /// Sends it a signal and waits for its end; its output so far and its errors come back.
+    /// Sends it a signal and waits for its end; its output so far and its errors come back. A shell
+    /// makes what it runs in the background deaf to `INT`, and the tests may run there.
     pub(crate) fn stop(mut self, name: &str) -> Ended {
         let child = self.child.take().expect("it runs");
         signal(child.id(), name);

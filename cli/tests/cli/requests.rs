@@ -298,6 +298,6 @@ fn a_watched_status_is_printed_again_also_after_the_node_was_away() {
     for _ in 0..2 {
         assert_eq!(serde_json::from_str::<Value>(&watch.line()).expect("JSON"), status());
     }
-    let ended = watch.stop("INT");
+    let ended = watch.stop("TERM");
     assert!(ended.stderr.contains("502 Bad Gateway"), "{}", ended.stderr);
 }

@@ -112,7 +112,7 @@ fn what_was_posted_is_read_followed_and_still_there_after_a_sigkill() {
     assert_eq!(bodies(&read), ["hello", "größe\nzwei"]);
     done(at(&url, &["post", "general", "three"]));
     assert_eq!(bodies(&follower.line()), ["three"], "the follower has come back by itself");
-    assert_eq!(follower.stop("INT").stdout, "", "and has skipped and repeated nothing");
+    assert_eq!(follower.stop("TERM").stdout, "", "and has skipped and repeated nothing");
 
     let ended = node.stop("TERM");
     assert_eq!(ended.code, Some(0), "{}", ended.stderr);
