@@ -17,6 +17,9 @@ use warbler_store::id::SpaceId;
 use warbler_store::name::Name;
 use warbler_store::reader::Reader;
 use warbler_store::replica::{Counts, Point};
+use warbler_store::succession::Succession;
+use warbler_store::token::Token;
+use warbler_store::vector::VersionVector;
 
 use crate::room::NoRoom;
 use crate::standing::Standing;
@@ -35,6 +38,8 @@ pub(crate) const MAILBOX: usize = 4096;
 pub struct Progress {
     /// What is durable: the vector and its digest, from one batch.
     pub point: Point,
+    /// Which runs of a node came after which: what tokens need not name.
+    pub succession: Arc<Succession>,
     /// Counts.
     pub counts: Counts,
     /// How each connected peer stands.
@@ -138,6 +143,27 @@ impl Space {
     /// How often words that followers were shown, or are about to be, have changed or gone.
     pub(crate) fn forgetting(&self) -> &Forgetting {
         &self.shared.forgetting
+    }
+
+    /// The text of a token. Runs that have ended are left out where what is named says the same.
+    #[must_use]
+    pub fn token_text(&self, token: &Token) -> String {
+        let keep = token.within.map(|(origin, _)| origin);
+        let vector = self.shared.progress.borrow().succession.reduce(&token.vector, keep);
+        Token { vector, ..token.clone() }.to_text()
+    }
+
+    /// The text of the token of who has seen `vector`.
+    #[must_use]
+    pub fn token_of(&self, vector: VersionVector) -> String {
+        self.token_text(&Token::of(self.id(), vector))
+    }
+
+    /// The token with the runs that its text left out. The node must hold what it names.
+    #[must_use]
+    pub fn whole_token(&self, token: Token) -> Token {
+        let vector = self.shared.progress.borrow().succession.complete(&token.vector);
+        Token { vector, ..token }
     }
 
     /// Carries out a command, and waits until its outcome is durable.

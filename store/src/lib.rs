@@ -38,6 +38,7 @@ pub mod replica;
 #[cfg(test)]
 mod scene;
 pub mod seal;
+pub mod succession;
 pub mod tables;
 pub mod token;
 mod upgrade;

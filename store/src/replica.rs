@@ -31,6 +31,7 @@ mod place;
 mod repair;
 mod seal;
 mod settings;
+mod succession;
 mod write;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
@@ -62,6 +63,7 @@ use crate::erasure::Erasure;
 use crate::id::{ConversationId, Digest, Front, Millis, NodeId, OriginId, SegmentId, SpaceId};
 use crate::name::Name;
 use crate::overlay::{Overlay, Ticket};
+use crate::succession::Succession;
 use crate::tables::{self, OriginRow, SpaceRow};
 use crate::vector::VersionVector;
 
@@ -166,6 +168,8 @@ pub struct Replica {
     retired: BTreeSet<ConversationId>,
     /// The highest incarnation of each name that was erased.
     incarnations: BTreeMap<Name, u32>,
+    /// Which runs came after which.
+    succession: Arc<Succession>,
     /// Segments that take no more appends here and have changes that no snapshot covers.
     full: BTreeSet<SegmentId>,
     sealed: Ticket,
@@ -225,6 +229,7 @@ impl Replica {
             erased_authors: BTreeMap::new(),
             retired: BTreeSet::new(),
             incarnations: BTreeMap::new(),
+            succession: Arc::default(),
             full: BTreeSet::new(),
             sealed: 0,
             written: 0,
@@ -232,6 +237,7 @@ impl Replica {
             durable,
         };
         erasures.iter().for_each(|row| replica.remember(row));
+        replica.read_successors()?;
         Ok(replica)
     }
 

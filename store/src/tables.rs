@@ -13,6 +13,7 @@ mod messages;
 mod meta;
 mod people;
 mod stages;
+mod topology;
 
 pub use any::{Whose, check};
 pub use deeds::{EditKey, EditRow, ReactionKey, ReactionRow, SettingRow, ThreadKey, ThreadRow};
@@ -23,6 +24,7 @@ pub use messages::{BodyKey, MessageKey, TimelineRow};
 pub use meta::{FormatRow, NodeRow, OriginRow, QuarantineRow, SpaceRow, SweepRow};
 pub use people::{LateRow, MarkerRow, MembershipRow};
 pub use stages::{StagingRow, UpgradeRow};
+pub use topology::SuccessorRow;
 
 use crate::bytes::{DecodeError, Decoder, Encoder};
 use crate::engine::{Batch, Direction, EngineError, Table, View};

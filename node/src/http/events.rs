@@ -66,6 +66,7 @@ pub(super) async fn follow(
     let live = space.follow();
     let from = match from {
         Some(token) => {
+            let token = space.whole_token(token);
             check_log(&space, &token).await?;
             token
         }
@@ -87,13 +88,13 @@ pub(super) async fn follow(
 
 /// Refuses a token from before what is left of the log.
 async fn check_log(space: &Space, token: &Token) -> Result<(), Problem> {
-    let (from, id) = (token.vector.clone(), space.id());
+    let (from, here) = (token.vector.clone(), space.clone());
     reading(space, move |reader| {
         let held = reader.vector()?;
         match reader.applied_between(&from, &held, 1) {
             Ok(_) => Ok(()),
             Err(error @ FollowError::Trimmed { .. }) => {
-                Err(Problem::trimmed(error.to_string(), Token::of(id, held).to_text()))
+                Err(Problem::trimmed(error.to_string(), here.token_of(held)))
             }
             Err(FollowError::Engine(error)) => Err(error.into()),
         }

@@ -156,7 +156,7 @@ fn behind(space: &Space, seen: &VersionVector, held: VersionVector, wait: Durati
         wait.as_millis(),
         missing.len()
     );
-    Problem::behind(detail, missing, Token::of(space.id(), held).to_text())
+    Problem::behind(detail, missing, space.token_of(held))
 }
 
 /// An answer with the token of what it shows.
@@ -171,7 +171,7 @@ pub(super) fn with_token(
 }
 
 fn carry(response: &mut Response, space: &Space, vector: VersionVector) {
-    let text = Token::of(space.id(), vector).to_text();
+    let text = space.token_of(vector);
     match HeaderValue::try_from(text) {
         Ok(value) => drop(response.headers_mut().insert(SESSION_HEADER, value)),
         Err(error) => tracing::error!(%error, "a token does not fit into a header"),

@@ -154,6 +154,7 @@ impl SpaceThread {
     pub(crate) fn first_progress(replicator: &Replicator) -> Progress {
         Progress {
             point: replicator.replica().durable().clone(),
+            succession: Arc::clone(replicator.replica().succession()),
             counts: replicator.replica().counts(),
             peers: Vec::new(),
             alarms: Vec::new(),
@@ -377,6 +378,7 @@ impl SpaceThread {
             match &self.replicator {
                 Ok(replicator) => {
                     progress.point = replicator.replica().durable().clone();
+                    progress.succession = Arc::clone(replicator.replica().succession());
                     progress.counts = replicator.replica().counts();
                     progress.peers = replicator.peers();
                 }

@@ -101,3 +101,33 @@ fn forged(answer: &crate::world::Answer) -> String {
     token.vector.raise(warbler_store::id::OriginId([7; 16]), u64::MAX);
     token.to_text()
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_token_is_as_long_after_many_runs_as_after_one_and_says_the_same_everywhere() {
+    let world = World::of(&["eu-west", "us-east"]);
+    let mut tokens = Vec::new();
+    for run in 0..5 {
+        let europe = world.start("eu-west").await;
+        if run == 0 {
+            europe.create("general").await;
+        }
+        let said = europe.post(MESSAGES, &message(&format!("run {run}"))).await;
+        assert_eq!(said.status, StatusCode::CREATED, "{said:?}");
+        tokens.push(said.session().to_owned());
+        europe.node.shutdown().await;
+    }
+    let lengths: Vec<usize> = tokens.iter().map(String::len).collect();
+    assert!(lengths.iter().all(|length| *length <= lengths[0] + 2), "{lengths:?}");
+
+    // Each token, also of a run that is long over, is answered with what it had seen, and no less.
+    let europe = world.start("eu-west").await;
+    let america = world.start("us-east").await;
+    converged(&[&europe, &america]).await;
+    for token in &tokens {
+        assert_eq!(america.get_with(MESSAGES, token).await.status, StatusCode::OK);
+    }
+    // Who resumes in the other region from a token of the third run hears of what came after it,
+    // and of nothing twice.
+    let mut stream = america.follow(&format!("?session={}", tokens[2])).await;
+    assert_eq!(stream.bodies(2).await, ["run 3", "run 4"]);
+}

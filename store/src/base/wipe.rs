@@ -5,9 +5,9 @@
 
 use super::export::{of_space, strays};
 use super::{Prefix, conversation_behind, prefixes_of};
-use crate::engine::{Batch, Direction, Engine, EngineError, View};
+use crate::engine::{Batch, Direction, Engine, EngineError, Table, View};
 use crate::id::SpaceId;
-use crate::tables::{self, StagingRow};
+use crate::tables::{self, StagingRow, SuccessorRow};
 
 /// Rows removed in one batch.
 const ROWS_AT_ONCE: usize = 4096;
@@ -36,6 +36,7 @@ pub fn wipe(engine: &dyn Engine, space: SpaceId) -> Result<(), EngineError> {
     }
     strays(engine, space)?.iter().try_for_each(|range| remove(engine, range))?;
     of_space(space).iter().try_for_each(|range| remove(engine, range))?;
+    remove(engine, &(Table::Meta, SuccessorRow::prefix(space)))?;
     let mut batch = Batch::default();
     tables::delete::<StagingRow>(&mut batch, &space);
     engine.persist(&batch)

@@ -193,6 +193,9 @@ impl Replica {
             }
         };
         self.record_entry((origin, seq), entry.depth, &parcel.entry, document);
+        if seq == 1 {
+            self.note_successor(origin, &entry.saw);
+        }
         self.building.applied.push(applied);
         Ok(taken)
     }

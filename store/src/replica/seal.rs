@@ -253,6 +253,9 @@ impl Replica {
         };
         let bytes = entry.encode();
         self.record_entry((origin, seq), entry.depth, &bytes, document);
+        if seq == 1 {
+            self.note_successor(origin, &entry.saw);
+        }
         self.seen = self.applied.clone();
         let chain = chain_mark(self.chain(origin));
         let bodies = bodies.into_iter().map(Carried::Body).collect();

@@ -6,7 +6,7 @@
 use super::{
     ConversationRow, EditRow, FormatRow, IdentityRow, LateRow, LogRow, MarkerRow, MembershipRow,
     NameRow, NodeRow, OriginRow, QuarantineRow, ReactionRow, SettingRow, SnapshotRow, SpaceRow,
-    StagingRow, SweepRow, ThreadRow, TimelineRow, UpgradeRow, open,
+    StagingRow, SuccessorRow, SweepRow, ThreadRow, TimelineRow, UpgradeRow, open,
 };
 use crate::document::ChangeFact;
 use crate::engine::{EngineError, Table};
@@ -129,6 +129,10 @@ fn check_meta(key: &[u8], value: &[u8]) -> Result<(), EngineError> {
         Some(&QuarantineRow::LETTER) => open::<QuarantineRow>(key, value).map(drop),
         Some(&SpaceRow::LETTER) => open::<SpaceRow>(key, value).map(drop),
         Some(&StagingRow::LETTER) => open::<StagingRow>(key, value).map(drop),
+        Some(&SuccessorRow::LETTER) => {
+            SuccessorRow::parse(key)?;
+            open::<SuccessorRow>(key, value).map(drop)
+        }
         Some(&SweepRow::LETTER) => open::<SweepRow>(key, value).map(drop),
         Some(&UpgradeRow::LETTER) => open::<UpgradeRow>(key, value).map(drop),
         Some(_) | None => Err(seal::damaged(Table::Meta, key, "a row of no known kind")),

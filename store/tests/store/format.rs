@@ -21,7 +21,7 @@ use warbler_store::tables::{
     self, BodyKey, ChangeRow, ConversationRow, EditKey, EditRow, ErasureKey, FormatRow,
     IdentityRow, LateRow, LogRow, MarkerRow, MembershipRow, MessageKey, NameRow, NodeRow,
     OriginRow, QuarantineRow, ReactionKey, ReactionRow, RowType, SettingRow, SnapshotRow, SpaceRow,
-    SweepRow, ThreadKey, ThreadRow, TimelineRow,
+    SuccessorRow, SweepRow, ThreadKey, ThreadRow, TimelineRow,
 };
 use warbler_store::token::Token;
 use warbler_store::vector::VersionVector;
@@ -520,6 +520,11 @@ fn rows_of_meta_have_the_bytes_that_the_format_says() {
             &["01", "00", "03776879"],
             "d3fba98be421baee",
         ),
+    );
+    is(
+        (SPACE, ORIGIN, OriginId([0x60; 16])),
+        SuccessorRow { seq: 300 },
+        (&["65", &of("51", 16), &of("52", 16), &of("60", 16)], &["01", "ac02"], "a0f69f91265b2458"),
     );
     let row = SweepRow { since: 300, erasures: 2 };
     is(

@@ -2,12 +2,18 @@
 
 use std::sync::Arc;
 
-use warbler_store::engine::{Engine, EngineError, MemoryEngine, RocksEngine, SharedEngine};
-use warbler_store::log::{LogWalk, WalkError};
-use warbler_store::replica::NewMessage;
+use warbler_store::engine::{
+    Batch, Direction, Engine, EngineError, MemoryEngine, RocksEngine, SharedEngine, Table,
+};
+use warbler_store::entropy::Entropy;
+use warbler_store::id::{NodeId, OriginId};
+use warbler_store::log::{self, LogWalk, WalkError};
+use warbler_store::replica::{NewMessage, Replica, Writer};
+use warbler_store::tables::{self, SuccessorRow};
+use warbler_store::token::Token;
 use warbler_store::vector::VersionVector;
 
-use crate::node::{Node, ROOMY, TINY, keyed, name, node, nodes, says, space};
+use crate::node::{NOON, Node, ROOMY, TINY, keyed, name, node, nodes, says, space};
 
 #[test]
 fn a_restart_shows_what_was_there_before_and_writes_under_a_new_origin() {
@@ -210,4 +216,108 @@ fn a_log_is_trimmed_under_snapshots_and_both_sides_go_on() {
     tokyo.pull(&oslo);
     tokyo.persist();
     assert_eq!(oslo.state(), tokyo.state());
+}
+
+/// Runs of one node that each write something, on one disk.
+fn run_after_run(engine: &SharedEngine, runs: std::ops::Range<u16>) -> Replica {
+    let mut last = None;
+    for run in runs {
+        drop(last.take());
+        let mut origin = [7; 16];
+        origin[..2].copy_from_slice(&run.to_be_bytes());
+        let writer = Writer {
+            node: NodeId([1; 32]),
+            region: name("oslo"),
+            origin: OriginId(origin),
+            started: NOON + u64::from(run),
+        };
+        let entropy = Entropy::from_seed(*blake3::hash(&origin).as_bytes());
+        let replica = Replica::open(Arc::clone(engine), &name("main"), writer, entropy, ROOMY);
+        let mut replica = replica.expect("opens");
+        replica.create_conversation(&name(&format!("run-{run}"))).expect("creates");
+        let sealed = replica.seal().expect("seals").expect("a batch");
+        engine.persist(&sealed.batch).expect("persists");
+        replica.written(sealed.ticket);
+        last = Some(replica);
+    }
+    last.expect("a run")
+}
+
+#[test]
+fn a_token_names_one_run_of_a_node_however_often_it_was_started() {
+    let engine: SharedEngine = Arc::new(MemoryEngine::new());
+    let oslo = run_after_run(&engine, 0..200);
+    let whole = &oslo.durable().vector;
+    assert_eq!(whole.len(), 200);
+    let all = Token::of(space(), whole.clone()).to_text();
+    assert!(Token::from_text(&all).is_err(), "{} bytes are too many for a token", all.len());
+
+    let reduced = oslo.succession().reduce(whole, None);
+    assert_eq!(reduced.len(), 1, "{reduced:?}");
+    let token = Token::from_text(&Token::of(space(), reduced).to_text()).expect("a token");
+
+    // Another node that took the entries in says the same of it, also after a start.
+    let disk: SharedEngine = Arc::new(MemoryEngine::new());
+    let mut tokyo = Node::on(Arc::clone(&disk), 2, ROOMY);
+    let walk = LogWalk::between(&*engine, space(), &VersionVector::default(), whole);
+    for entry in walk.expect("reads") {
+        let parcel = log::parcel(&*engine, space(), entry.expect("reads")).expect("whole");
+        tokyo.take(&parcel).expect("a causal order");
+    }
+    tokyo.persist();
+    assert_eq!(tokyo.replica.succession().complete(&token.vector), *whole);
+    tokyo.restart();
+    assert_eq!(tokyo.replica.succession().complete(&token.vector), *whole);
+    assert_eq!(tokyo.replica.succession().reduce(whole, None).len(), 1);
+}
+
+#[test]
+fn what_follows_from_a_run_is_remembered_when_its_record_has_left_the_log() {
+    let [mut oslo, mut tokyo] = [Node::new(1), Node::new(2)];
+    for run in 0..4 {
+        oslo.create(&format!("run-{run}"));
+        oslo.persist();
+        if run < 3 {
+            oslo.restart();
+        }
+    }
+    tokyo.pull(&oslo);
+    tokyo.persist();
+    let whole = oslo.reader.vector().expect("reads");
+    let named = oslo.replica.succession().reduce(&whole, None);
+    assert_eq!((whole.len(), named.len()), (4, 1));
+
+    tokyo.snapshot();
+    tokyo.persist();
+    tokyo.replica.trim(&whole, 1_000).expect("trims");
+    tokyo.persist();
+    assert!(tokyo.reader.origins().expect("reads").values().all(|row| row.trimmed > 0));
+    tokyo.restart();
+    assert_eq!(tokyo.replica.succession().complete(&named), whole);
+}
+
+#[test]
+fn a_store_that_says_nothing_of_runs_learns_it_from_its_log() {
+    let mut oslo = Node::new(1);
+    for run in 0..3 {
+        oslo.create(&format!("run-{run}"));
+        oslo.persist();
+        oslo.restart();
+    }
+    let whole = oslo.reader.vector().expect("reads");
+    let mut batch = Batch::default();
+    let prefix = SuccessorRow::prefix(space());
+    let rows = oslo.engine.scan(Table::Meta, &prefix, &tables::behind(&prefix), Direction::Forward);
+    let keys: Vec<_> = rows.map(|row| row.expect("reads").0).collect();
+    assert_eq!(keys.len(), 2, "one for each run that came after another");
+    keys.into_iter().for_each(|key| batch.delete(Table::Meta, key));
+    oslo.engine.persist(&batch).expect("persists");
+
+    oslo.restart();
+    assert_eq!(oslo.replica.succession().reduce(&whole, None).len(), 1);
+    assert!(!oslo.replica.has_work(), "it writes them with the next batch, and not before");
+    oslo.create("next");
+    oslo.persist();
+    let rows = tables::rows::<SuccessorRow, _>(&*oslo.engine, &prefix);
+    assert_eq!(rows.count(), 3);
 }

@@ -119,7 +119,7 @@ impl Follower {
             }
         };
         self.told = token;
-        Ok(event.map(|event| event.id(self.told.to_text())))
+        Ok(event.map(|event| event.id(self.space.token_text(&self.told))))
     }
 
     /// Takes a piece of the log.
@@ -206,7 +206,7 @@ impl Follower {
 
     /// An event that says only where the follower stands.
     fn bare(&self, name: &str) -> Event {
-        Event::default().event(name).id(self.told.to_text()).data("{}")
+        Event::default().event(name).id(self.space.token_text(&self.told)).data("{}")
     }
 }
 
