@@ -45,6 +45,7 @@ mod status;
 mod sweep;
 mod verify;
 mod wire;
+mod write;
 
 /// Connections that wait to be accepted.
 const BACKLOG: u32 = 1024;

@@ -9,9 +9,11 @@ use crate::document::Change;
 use crate::engine::{EngineError, Table, View};
 use crate::entry::{Carried, Entry, EntryKind, Parcel, chain_mark};
 use crate::erasure::{Erasure, Words};
-use crate::id::{ConversationId, Digest, Identity, OriginId, SpaceId};
+use crate::id::{ConversationId, Digest, Identity, OriginId, SegmentId, SpaceId};
 use crate::record::{Body, Statement};
-use crate::replica::{covering, read_body, records_of, settings_of, words_missing, words_of};
+use crate::replica::{
+    CONVERSATION_DOCUMENT, covering, read_body, records_of, settings_of, words_missing, words_of,
+};
 use crate::seal;
 use crate::tables::{self, BodyKey, ErasureKey, LogRow, OriginRow, QuarantineRow, RowType};
 use crate::vector::VersionVector;
@@ -117,6 +119,23 @@ fn decode(key: &<LogRow as RowType>::Key, row: &LogRow) -> Result<Entry, EngineE
 /// When the row is damaged.
 pub fn decoded(space: SpaceId, entry: &LogEntry) -> Result<Entry, EngineError> {
     Entry::decode(&entry.bytes).map_err(|source| damaged(space, entry, source))
+}
+
+/// The document that an entry changes, with the change, if it changes one.
+pub(crate) fn change_in(space: SpaceId, kind: EntryKind) -> Option<(SegmentId, Vec<u8>)> {
+    match kind {
+        EntryKind::Segment { conversation, ordinal, change } => {
+            Some((SegmentId { conversation, ordinal }, change))
+        }
+        EntryKind::Conversation { name, incarnation, change } => {
+            let conversation = ConversationId::of(space, &name, incarnation);
+            Some((SegmentId { conversation, ordinal: CONVERSATION_DOCUMENT }, change))
+        }
+        EntryKind::Origin { .. }
+        | EntryKind::Markers(_)
+        | EntryKind::Erasures { .. }
+        | EntryKind::Unknown { .. } => None,
+    }
 }
 
 /// What the records of an entry say, with their identities.
@@ -235,17 +254,10 @@ fn retires(
     space: SpaceId,
     entry: &LogEntry,
 ) -> Result<bool, EngineError> {
-    let conversation = match decoded(space, entry)?.kind {
-        EntryKind::Segment { conversation, .. } => conversation,
-        EntryKind::Conversation { name, incarnation, .. } => {
-            ConversationId::of(space, &name, incarnation)
-        }
-        EntryKind::Origin { .. }
-        | EntryKind::Markers(_)
-        | EntryKind::Erasures { .. }
-        | EntryKind::Unknown { .. } => return Ok(false),
+    let Some((document, _)) = change_in(space, decoded(space, entry)?.kind) else {
+        return Ok(false);
     };
-    Ok(retirement(view, space, conversation)?.is_some())
+    Ok(retirement(view, space, document.conversation)?.is_some())
 }
 
 fn body_or_cover(

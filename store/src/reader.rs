@@ -265,11 +265,8 @@ impl Reader {
         view: &(impl View + ?Sized),
         name: &Name,
     ) -> Result<(ConversationId, ConversationRow), ReadError> {
-        // Most names were used once: their conversation's id needs no looking up.
-        let first = ConversationId::of(self.space, name, 0);
-        if let Some(row) = tables::get::<ConversationRow>(view, &first)? {
-            return Ok((first, row));
-        }
+        // Not by the id of the first incarnation, though most names were used once: of several
+        // that live the name means the latest, for readers as for writers.
         let unknown = || ReadError::UnknownConversation(name.clone());
         let named: Option<NameRow> = tables::get(view, &(self.space, name.clone()))?;
         let id = named.ok_or_else(unknown)?.conversation;

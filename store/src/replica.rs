@@ -25,6 +25,7 @@ mod directory;
 mod documents;
 mod erase;
 mod maintain;
+mod manage;
 mod markers;
 mod operate;
 mod place;

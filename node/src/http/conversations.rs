@@ -17,6 +17,7 @@ use super::problem::Problem;
 use super::request::{self, Parameters};
 use super::session::{bad_path, with_token};
 use super::wire::{Conversations, Described, NewConversation};
+use super::write::{operated, unexpected};
 use super::{Api, people, settings};
 use crate::space::Space;
 
@@ -48,17 +49,14 @@ pub(super) async fn create(
     let name = request::name(&asked.name)?;
     let beginning = settings::beginning(asked)?;
     let command = Command::Create { name: name.clone() };
-    let new = match submit(&api, &space, command, 0).await? {
-        Outcome::Created { new, .. } => new,
-        Outcome::Refused(error) => return Err(error.into()),
-        Outcome::Posted { .. } | Outcome::Operated { .. } => {
-            return Err(Problem::internal("a creation was answered as a post"));
-        }
-    };
+    let outcome = submit(&api, &space, command, 0).await?;
+    let Outcome::Created { new, .. } = outcome else { return Err(unexpected(outcome)) };
     // What one begins with is said of a new one only: whoever finds it there changes nothing.
     if let Some((actor, operations)) = beginning.filter(|_| new) {
-        let own = Durability::default();
-        settings::carry_out_all(&api, &space, (&actor, &name), operations, own).await?;
+        let (conversation, durability) = (name.clone(), Durability::default());
+        let command = Command::OperateAll { actor, conversation, operations, durability };
+        let outcome = submit(&api, &space, command, durability.wait).await?;
+        operated(outcome).map_err(unexpected)?;
     }
     let (conversation, vector) = describe(&space, name).await?;
     let status = if new { StatusCode::CREATED } else { StatusCode::OK };

@@ -5,7 +5,7 @@
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Path, Request};
 use axum::http::{HeaderName, StatusCode};
 use axum::response::Response;
 use serde::Deserialize;
@@ -18,13 +18,13 @@ use warbler_store::record;
 use warbler_store::replica::{self, Placing, Posted};
 use warbler_store::vector::VersionVector;
 
-use super::calls::{reading, submit};
+use super::calls::reading;
 use super::conversations::InConversation;
 use super::problem::{Kind, Problem};
 use super::request::{self, Parameters};
 use super::session::{bad_path, with_token};
 use super::wire::{self, Message, Messages, NewMessage, Receipt};
-use super::{Api, durability};
+use super::write::Write;
 use crate::space::Space;
 
 /// Messages in a page, if the request does not say.
@@ -52,27 +52,24 @@ impl OfMessage {
 }
 
 pub(super) async fn post(
-    State(api): State<Api>,
-    Extension(space): Extension<Space>,
     path: Result<Path<InConversation>, PathRejection>,
-    request: Request,
+    write: Write,
 ) -> Result<Response, Problem> {
     let conversation = InConversation::name(path)?;
-    let mut query = Parameters::of(&request)?;
-    let durability = durability::asked(&mut query, &space)?;
-    query.end()?;
-    let key = request::header(request.headers(), &KEY_HEADER)?.map(<[u8]>::to_vec);
-    let asked: NewMessage = request::json(&api.limits, request).await?;
+    let key = request::header(write.headers(), &KEY_HEADER)?.map(<[u8]>::to_vec);
+    let (asked, write) = write.body::<NewMessage>().await?;
     let message = message_to_post(conversation, asked, key)?;
-    let wait = durability.wait;
-    match submit(&api, &space, Command::Post { message, durability }, wait).await? {
-        Outcome::Posted { posted, reached, vector } => {
-            Ok(with_token(receipt(posted, reached), &space, vector))
-        }
-        Outcome::Refused(error) => Err(error.into()),
-        Outcome::Created { .. } | Outcome::Operated { .. } => {
-            Err(Problem::internal("a post was answered as a creation"))
-        }
+    let kept = write.submit(|durability| Command::Post { message, durability }, posted).await?;
+    let complete = if kept.what.retried { StatusCode::OK } else { StatusCode::CREATED };
+    let receipt = |posted: Posted, durability| Receipt { id: posted.id.to_string(), durability };
+    Ok(kept.answer(complete, receipt))
+}
+
+/// What an outcome says of a post.
+fn posted(outcome: Outcome) -> Result<(Posted, Reached, VersionVector), Outcome> {
+    match outcome {
+        Outcome::Posted { posted, reached, vector } => Ok((posted, reached, vector)),
+        Outcome::Created { .. } | Outcome::Operated { .. } | Outcome::Refused(_) => Err(outcome),
     }
 }
 
@@ -103,12 +100,6 @@ fn message_to_post(
         placing,
         key,
     })
-}
-
-fn receipt(posted: Posted, reached: Reached) -> (StatusCode, Json<Receipt>) {
-    let complete = if posted.retried { StatusCode::OK } else { StatusCode::CREATED };
-    let status = durability::status(&reached, complete);
-    (status, Json(Receipt { id: posted.id.to_string(), durability: durability::said(&reached) }))
 }
 
 pub(super) async fn page(

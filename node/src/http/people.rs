@@ -4,21 +4,21 @@
 
 use axum::Json;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
+use axum::extract::{Extension, Path, Request};
 use axum::http::StatusCode;
 use axum::response::Response;
 use warbler_store::name::Name;
 use warbler_store::reader::{self, Range, ReadError, Reader};
 use warbler_store::replica::Operation;
 
+use super::actor;
 use super::calls::reading;
 use super::conversations::InConversation;
-use super::deeds::Asked;
 use super::problem::Problem;
-use super::request::{self, Parameters};
+use super::request::Parameters;
 use super::session::with_token;
 use super::wire::{Inbox, InboxConversation, Message, ReadMarker, Unread};
-use super::{Api, actor, durability};
+use super::write::Write;
 use crate::space::Space;
 
 /// Unread messages are counted so far: beyond it nobody wants to know.
@@ -92,18 +92,12 @@ pub(super) async fn unread(
 }
 
 pub(super) async fn mark(
-    State(api): State<Api>,
-    Extension(space): Extension<Space>,
     path: Result<Path<InConversation>, PathRejection>,
-    request: Request,
+    write: Write,
 ) -> Result<Response, Problem> {
     let conversation = InConversation::name(path)?;
-    let mut query = Parameters::of(&request)?;
-    let durability = durability::asked(&mut query, &space)?;
-    query.end()?;
-    let asked: ReadMarker = request::json(&api.limits, request).await?;
+    let (asked, write) = write.body::<ReadMarker>().await?;
     let operation = Operation::MarkRead { message: asked.message.parse()? };
     let actor = actor::of_text(&asked.user)?;
-    let asked = Asked { actor, conversation, operation, durability };
-    Ok(asked.carry_out(&api, &space).await?.answer(&space, StatusCode::OK))
+    Ok(write.operate(actor, conversation, operation).await?.answer_done(StatusCode::OK))
 }

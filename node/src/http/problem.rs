@@ -293,7 +293,7 @@ impl From<CommandError> for Problem {
             CommandError::FutureTime => Kind::FutureTime,
             CommandError::Gone(_) => Kind::Gone,
             CommandError::Forbidden { .. } => Kind::Forbidden,
-            CommandError::EmojiTooLong(_) => Kind::InvalidRequest,
+            CommandError::EmojiTooLong(_) | CommandError::NotTogether => Kind::InvalidRequest,
             CommandError::TooManyEmojis(_) => Kind::TooManyEmojis,
             CommandError::Replica(_) => return Self::outcome_unknown(error.to_string()),
         };

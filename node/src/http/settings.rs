@@ -1,28 +1,21 @@
 //! Changing and erasing conversations, and erasing what an author wrote.
 //!
-//! Invariant: a request is looked at as a whole before anything of it is done, so that what is
-//! malformed changes nothing. What a role forbids is found out on the way: what came before it
-//! in the request then stands, and asking again does no harm.
+//! Invariant: a request changes all that it names, or nothing.
 
-use axum::Json;
+use axum::extract::Path;
 use axum::extract::rejection::PathRejection;
-use axum::extract::{Extension, Path, Request, State};
 use axum::http::StatusCode;
 use axum::response::Response;
-use warbler_replication::replicator::{Command, Durability};
+use warbler_replication::replicator::Command;
 use warbler_store::id::{MessageId, Millis};
-use warbler_store::name::Name;
 use warbler_store::replica::{Actor, Operation};
 
-use super::calls::submit;
+use super::actor;
 use super::conversations::{InConversation, describe};
-use super::deeds::{Asked, Became};
 use super::problem::Problem;
-use super::request::{self, Parameters};
-use super::session::with_token;
+use super::request;
 use super::wire::{AuthorErasure, Changed, ChangedConversation, NewConversation};
-use super::{Api, actor, durability};
-use crate::space::Space;
+use super::write::{Write, operated};
 
 /// Members and pins that one request may change.
 const MAX_CHANGES: usize = 1000;
@@ -31,47 +24,23 @@ const MAX_CHANGES: usize = 1000;
 const MIN_RETENTION_MILLIS: Millis = 60_000;
 
 pub(super) async fn change(
-    State(api): State<Api>,
-    Extension(space): Extension<Space>,
     path: Result<Path<InConversation>, PathRejection>,
-    request: Request,
+    write: Write,
 ) -> Result<Response, Problem> {
     let conversation = InConversation::name(path)?;
-    let mut query = Parameters::of(&request)?;
-    let durability = durability::asked(&mut query, &space)?;
-    query.end()?;
-    let asked: ChangedConversation = request::json(&api.limits, request).await?;
+    let space = write.space().clone();
+    let (asked, write) = write.body::<ChangedConversation>().await?;
     let actor = actor::of_text(&asked.user)?;
     let operations = operations(asked)?;
-    let became =
-        carry_out_all(&api, &space, (&actor, &conversation), operations, durability).await?;
-    let Some(became) = became else {
+    if operations.is_empty() {
         return Err(request::refused("the request changes nothing"));
-    };
-    let (conversation, vector) = describe(&space, conversation).await?;
-    let status = durability::status(became.reached(), StatusCode::OK);
-    let changed = Changed { conversation, durability: durability::said(became.reached()) };
-    Ok(with_token((status, Json(changed)), &space, vector))
-}
-
-/// Carries out operations in their order. The last one waits for other regions: it rests on
-/// those before it.
-pub(super) async fn carry_out_all(
-    api: &Api,
-    space: &Space,
-    (actor, conversation): (&Actor, &Name),
-    operations: Vec<Operation>,
-    durability: Durability,
-) -> Result<Option<Became>, Problem> {
-    let mut became = None;
-    let last = operations.len();
-    for (place, operation) in operations.into_iter().enumerate() {
-        let durability = if place + 1 == last { durability } else { Durability::default() };
-        let (actor, conversation) = (actor.clone(), conversation.clone());
-        let asked = Asked { actor, conversation, operation, durability };
-        became = Some(asked.carry_out(api, space).await?);
     }
-    Ok(became)
+    let name = conversation.clone();
+    let command = |durability| Command::OperateAll { actor, conversation, operations, durability };
+    let kept = write.submit(command, operated).await?;
+    let (conversation, vector) = describe(&space, name).await?;
+    let changed = |_, durability| Changed { conversation, durability };
+    Ok(kept.read_behind(vector).answer(StatusCode::OK, changed))
 }
 
 /// What a request asks for, in an order that never takes away a right it needs itself: members
@@ -140,35 +109,22 @@ pub(super) fn beginning(
 }
 
 pub(super) async fn erase(
-    State(api): State<Api>,
-    Extension(space): Extension<Space>,
     path: Result<Path<InConversation>, PathRejection>,
-    request: Request,
+    mut write: Write,
 ) -> Result<Response, Problem> {
     let conversation = InConversation::name(path)?;
-    let mut query = Parameters::of(&request)?;
-    let durability = durability::asked(&mut query, &space)?;
-    let actor = actor::of_query(&mut query)?;
-    query.end()?;
+    let actor = actor::of_query(write.query())?;
+    let write = write.without_body()?;
     let operation = Operation::EraseConversation;
-    let asked = Asked { actor, conversation, operation, durability };
-    Ok(asked.carry_out(&api, &space).await?.answer(&space, StatusCode::OK))
+    Ok(write.operate(actor, conversation, operation).await?.answer_done(StatusCode::OK))
 }
 
-pub(super) async fn erase_author(
-    State(api): State<Api>,
-    Extension(space): Extension<Space>,
-    request: Request,
-) -> Result<Response, Problem> {
-    let mut query = Parameters::of(&request)?;
-    let durability = durability::asked(&mut query, &space)?;
-    query.end()?;
-    let asked: AuthorErasure = request::json(&api.limits, request).await?;
+pub(super) async fn erase_author(write: Write) -> Result<Response, Problem> {
+    let (asked, write) = write.body::<AuthorErasure>().await?;
     let actor = actor::of_text(&asked.user)?;
     let author = request::name(&asked.author)?;
     let up_to = asked.up_to.map(|text| text.parse::<MessageId>()).transpose()?;
     let up_to = up_to.map(|id| id.front());
-    let command = Command::EraseAuthor { actor, author, up_to, durability };
-    let outcome = submit(&api, &space, command, durability.wait).await?;
-    Ok(Became::of(outcome)?.answer(&space, StatusCode::OK))
+    let command = |durability| Command::EraseAuthor { actor, author, up_to, durability };
+    Ok(write.submit(command, operated).await?.answer_done(StatusCode::OK))
 }

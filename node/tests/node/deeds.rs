@@ -300,6 +300,32 @@ async fn only_members_post_where_only_members_may_and_a_change_of_role_is_told()
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_change_of_which_a_part_is_refused_changes_nothing() {
+    let world = World::of(&["eu-west"]);
+    let europe = world.start("eu-west").await;
+    let board = json!({"name": "general", "owner": "ada"});
+    assert_eq!(europe.post("/conversations", &board).await.status, StatusCode::CREATED);
+    let id = europe.say("hello").await;
+    let path = "/conversations/general";
+    let before = (europe.get(path).await.body, europe.digests().await);
+    let mut change = json!({"as": "ada", "title": "half done", "access": "members",
+                            "members": {"bob": "member", "ada": null},
+                            "pins": {&id: true, "01ARZ3NDEKTSV4RRFFQ69G5FAV": true}});
+    let refused = europe.call(Method::PATCH, path, &change).await;
+    refused.refuses(404, "unknown-message");
+    assert_eq!((europe.get(path).await.body, europe.digests().await), before);
+
+    change["pins"] = json!({&id: true});
+    let changed = europe.call(Method::PATCH, path, &change).await;
+    assert_eq!(changed.status, StatusCode::OK, "{changed:?}");
+    assert_eq!(changed.body["members"], json!({"bob": "member"}));
+    assert_eq!(
+        (&changed.body["title"], &changed.body["pins"]),
+        (&json!("half done"), &json!([id]))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn an_inbox_counts_what_is_unread_until_it_is_marked_in_any_region() {
     let world = World::of(&["eu-west", "us-east"]);
     let nodes = world.start_all().await;

@@ -60,6 +60,17 @@ pub enum Command {
         /// How safe it is to be.
         durability: Durability,
     },
+    /// Change settings of a conversation: all, or none where one is refused.
+    OperateAll {
+        /// Who asks.
+        actor: Actor,
+        /// Where.
+        conversation: Name,
+        /// What, in this order; settings only.
+        operations: Vec<Operation>,
+        /// How safe it is to be.
+        durability: Durability,
+    },
     /// Erase an author's words everywhere.
     EraseAuthor {
         /// Who asks.
@@ -201,6 +212,13 @@ impl Replicator {
             },
             Command::Operate { actor, conversation, operation, durability } => {
                 let done = self.replica.operate(now.wall, &actor, &conversation, operation);
+                match self.operated(now, done, durability) {
+                    Some(answer) => answer,
+                    None => return,
+                }
+            }
+            Command::OperateAll { actor, conversation, operations, durability } => {
+                let done = self.replica.operate_all(&actor, &conversation, operations);
                 match self.operated(now, done, durability) {
                     Some(answer) => answer,
                     None => return,

@@ -305,6 +305,7 @@ impl World<'_> {
                     | CommandError::TailTaken
                     | CommandError::EmojiTooLong(_)
                     | CommandError::TooManyEmojis(_)
+                    | CommandError::NotTogether
                     | CommandError::Replica(_) => false,
                 };
                 if !has_cause {
@@ -503,6 +504,9 @@ fn describe(command: &Command) -> String {
         Command::Create { name } => format!("create `{name}`"),
         Command::Operate { actor, conversation, operation, .. } => {
             format!("`{}` in `{conversation}`: {operation:?}", actor.user)
+        }
+        Command::OperateAll { actor, conversation, operations, .. } => {
+            format!("`{}` in `{conversation}`: {operations:?}", actor.user)
         }
         Command::EraseAuthor { author, .. } => format!("erase the words of `{author}`"),
         Command::Expire { conversation, up_to } => {

@@ -13,6 +13,7 @@ use crate::document::{ChangeFact, Snapshot};
 use crate::engine::{Direction, Table, View};
 use crate::entry::{Entry, EntryKind};
 use crate::id::{ConversationId, Digest, OriginId, SegmentId, SpaceId};
+use crate::log;
 use crate::seal;
 use crate::tables::{
     self, ChangeRow, ConversationRow, EditRow, IdentityRow, LateRow, LogRow, MarkerRow,
@@ -110,18 +111,12 @@ pub(crate) fn change_of(
 ) -> Result<Vec<u8>, ReplicaError> {
     let key = (space, row.origin, row.seq);
     let damaged = |why: String| seal::damaged(Table::Log, &LogRow::key(&key), why);
-    let log: Option<LogRow> = tables::get(view, &key)?;
-    let log = log.ok_or_else(|| damaged("no entry where a document names one".to_owned()))?;
-    let entry = Entry::decode(&log.entry).map_err(|source| damaged(source.to_string()))?;
-    match entry.kind {
-        EntryKind::Segment { change, .. } | EntryKind::Conversation { change, .. } => Ok(change),
-        EntryKind::Origin { .. }
-        | EntryKind::Markers(_)
-        | EntryKind::Erasures { .. }
-        | EntryKind::Unknown { .. } => {
-            Err(damaged("an entry without a change where a document names one".to_owned()).into())
-        }
-    }
+    let row: Option<LogRow> = tables::get(view, &key)?;
+    let row = row.ok_or_else(|| damaged("no entry where a document names one".to_owned()))?;
+    let entry = Entry::decode(&row.entry).map_err(|source| damaged(source.to_string()))?;
+    let change = log::change_in(space, entry.kind).map(|(_, change)| change);
+    let none = "an entry without a change where a document names one";
+    Ok(change.ok_or_else(|| damaged(none.to_owned()))?)
 }
 
 /// What a document begins with, where that is the same everywhere.
@@ -228,29 +223,24 @@ impl Replica {
     ) -> Result<Expendable, ReplicaError> {
         let key = (self.space, origin, seq);
         let damaged = |why: String| seal::damaged(Table::Log, &LogRow::key(&key), why);
-        let log: Option<LogRow> = tables::get(view, &key)?;
+        let row: Option<LogRow> = tables::get(view, &key)?;
         // Not durable yet: the next round will see it.
-        let Some(log) = log else { return Ok(Expendable::No) };
+        let Some(row) = row else { return Ok(Expendable::No) };
         if tables::get::<QuarantineRow>(view, &key)?.is_some() {
             return Ok(Expendable::No);
         }
-        let entry = Entry::decode(&log.entry).map_err(|source| damaged(source.to_string()))?;
-        let document = match entry.kind {
-            EntryKind::Segment { conversation, ordinal, .. } => SegmentId { conversation, ordinal },
-            EntryKind::Conversation { name, incarnation, .. } => SegmentId {
-                conversation: ConversationId::of(self.space, &name, incarnation),
-                ordinal: CONVERSATION_DOCUMENT,
-            },
-            EntryKind::Origin { .. } | EntryKind::Markers(_) | EntryKind::Erasures { .. } => {
-                return Ok(Expendable::Yes(log.digest));
-            }
-            EntryKind::Unknown { .. } => return Ok(Expendable::No),
+        let entry = Entry::decode(&row.entry).map_err(|source| damaged(source.to_string()))?;
+        if matches!(entry.kind, EntryKind::Unknown { .. }) {
+            return Ok(Expendable::No);
+        }
+        let Some((document, _)) = log::change_in(self.space, entry.kind) else {
+            return Ok(Expendable::Yes(row.digest));
         };
         if self.retired.contains(&document.conversation) {
-            return Ok(Expendable::Yes(log.digest));
+            return Ok(Expendable::Yes(row.digest));
         }
-        let row = ChangeRow { document, origin, seq };
-        if tables::get::<ChangeFact>(view, &row)?.is_some() {
+        let change = ChangeRow { document, origin, seq };
+        if tables::get::<ChangeFact>(view, &change)?.is_some() {
             return Ok(Expendable::Wants(document));
         }
         if !proven.contains(&document) {
@@ -262,7 +252,7 @@ impl Replica {
             // Once a pass: the later entries of the document lie in the same snapshot.
             proven.insert(document);
         }
-        Ok(Expendable::Yes(log.digest))
+        Ok(Expendable::Yes(row.digest))
     }
 
     /// Conversations of which erased bytes may still lie in files, with when that began.

@@ -1,4 +1,4 @@
-//! Local commands beside posting: editing, reacting, redacting, managing, marking, erasing.
+//! Local commands beside posting: editing, reacting, redacting, marking, erasing.
 //!
 //! Who may do what is decided here, by the node that accepts a command, from what it has seen;
 //! entries are not judged again elsewhere, so all regions agree. Invariant: a refused command
@@ -15,7 +15,7 @@ use crate::id::{ConversationId, Front, Identity, MessageId, Millis};
 use crate::name::Name;
 use crate::record::{
     Access, Body, ContentType, Edit, MAX_BODY_BYTES, MAX_EMOJI_BYTES, Reaction, Redaction, Role,
-    Setting, SettingRecord, Statement,
+    Statement,
 };
 use crate::tables::{self, ConversationRow, MarkerRow, MessageKey, ReactionKey, ReactionRow};
 
@@ -148,9 +148,20 @@ pub enum CommandError {
     /// The message bears too many different emojis already.
     #[error("message {0} bears {MAX_MESSAGE_EMOJIS} different emojis already")]
     TooManyEmojis(MessageId),
+    /// Something beside settings was asked for together with them.
+    #[error("only settings can be changed together")]
+    NotTogether,
     /// Beyond a refusal.
     #[error(transparent)]
     Replica(#[from] ReplicaError),
+}
+
+impl CommandError {
+    /// `user` has not the role that it takes.
+    pub(super) fn lacks_role(user: &Name, row: &ConversationRow, least: Role) -> Self {
+        let (user, conversation) = (user.clone(), row.name.clone());
+        Self::Forbidden { user, conversation, needs: title(least) }
+    }
 }
 
 impl From<crate::engine::EngineError> for CommandError {
@@ -182,22 +193,6 @@ impl Replica {
             }
             Operation::Redact { message } => self.redact(now, actor, (id, row), message),
             Operation::Erase { message } => self.erase_one(now, actor, (id, row), message),
-            Operation::Pin { message, on } => {
-                self.require(actor, (id, &row), Role::Admin)?;
-                let message = self.present((id, &row), message)?.identity;
-                self.set(actor, id, Setting::Pin { message, on }, None)
-            }
-            Operation::SetMember { user, role } => self.set_member(actor, (id, row), user, role),
-            Operation::SetAccess(access) => {
-                self.require(actor, (id, &row), Role::Admin)?;
-                self.set(actor, id, Setting::Access(access), None)
-            }
-            Operation::SetTitle(title) => self.set_text(actor, (id, row), title, Setting::Title),
-            Operation::SetTopic(topic) => self.set_text(actor, (id, row), topic, Setting::Topic),
-            Operation::SetRetention(millis) => {
-                self.require(actor, (id, &row), Role::Owner)?;
-                self.set(actor, id, Setting::Retention(millis), None)
-            }
             Operation::MarkRead { message } => self.mark(actor, (id, row), message),
             Operation::EraseConversation => {
                 self.require(actor, (id, &row), Role::Owner)?;
@@ -205,6 +200,12 @@ impl Replica {
                 let erasure = Erasure::Conversation { name, incarnation, conversation: id };
                 self.erase(now, &actor.user, erasure)
             }
+            setting @ (Operation::Pin { .. }
+            | Operation::SetMember { .. }
+            | Operation::SetAccess(_)
+            | Operation::SetTitle(_)
+            | Operation::SetTopic(_)
+            | Operation::SetRetention(_)) => self.operate_all(actor, conversation, vec![setting]),
         }
     }
 
@@ -409,64 +410,6 @@ impl Replica {
         self.erase(now, &actor.user, erasure)
     }
 
-    fn set_member(
-        &mut self,
-        actor: &Actor,
-        (id, row): (ConversationId, ConversationRow),
-        user: Name,
-        role: Option<Role>,
-    ) -> Result<Operated, CommandError> {
-        let held = self.role(id, &user)?;
-        let leaves = user == actor.user && role < held;
-        let least = match held.max(role) {
-            Some(Role::Owner) => Role::Owner,
-            Some(Role::Admin | Role::Member | Role::Reader) | None => Role::Admin,
-        };
-        if !leaves {
-            self.require(actor, (id, &row), least)?;
-        }
-        if held == role {
-            return Ok(Operated::Unchanged);
-        }
-        self.set(actor, id, Setting::Member { user, role }, None)
-    }
-
-    fn set_text(
-        &mut self,
-        actor: &Actor,
-        (id, row): (ConversationId, ConversationRow),
-        text: Option<Vec<u8>>,
-        setting: fn(Option<crate::record::BodyReference>) -> Setting,
-    ) -> Result<Operated, CommandError> {
-        self.require(actor, (id, &row), Role::Admin)?;
-        text.as_ref().map_or(Ok(()), |text| check_body(text))?;
-        let body = text.map(|bytes| Body { salt: self.entropy.bytes(), bytes });
-        self.set(actor, id, setting(body.as_ref().map(Body::reference)), body)
-    }
-
-    /// Writes a setting at once: commands that follow in the same batch must see it.
-    fn set(
-        &mut self,
-        actor: &Actor,
-        id: ConversationId,
-        setting: Setting,
-        body: Option<Body>,
-    ) -> Result<Operated, CommandError> {
-        self.flush()?;
-        let standing = self.standing(id, setting.key(id))?.standing;
-        if let [(_, only)] = &standing[..]
-            && only.setting == setting
-        {
-            return Ok(Operated::Unchanged);
-        }
-        let mut replaces: Vec<_> =
-            standing.iter().map(|(rank, _)| (rank.depth, rank.origin)).collect();
-        replaces.sort_unstable();
-        let record = SettingRecord { setting, by: actor.user.clone(), replaces };
-        self.write_setting(id, record, body)?;
-        Ok(Operated::Done)
-    }
-
     fn mark(
         &mut self,
         actor: &Actor,
@@ -501,7 +444,7 @@ impl Replica {
     }
 
     /// Where a message stands that has not expired; an id of any copy finds it.
-    fn present(
+    pub(super) fn present(
         &self,
         (id, row): (ConversationId, &ConversationRow),
         message: MessageId,
@@ -538,8 +481,7 @@ impl Replica {
         if self.may((id, row), user, least)? {
             return Ok(());
         }
-        let (user, conversation) = (user.clone(), row.name.clone());
-        Err(CommandError::Forbidden { user, conversation, needs: title(least) })
+        Err(CommandError::lacks_role(user, row, least))
     }
 
     /// Refuses an actor that neither administers the space nor has the role.

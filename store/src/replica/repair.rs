@@ -25,6 +25,7 @@ use crate::engine::{Direction, EngineError, Table, View};
 use crate::entry::{Entry, EntryKind};
 use crate::erasure::Erasure;
 use crate::id::{ConversationId, Identity, SegmentId};
+use crate::log;
 use crate::name::Name;
 use crate::projection::{
     Expected, Forgotten, MessageClaims, SettingClaims, Share, documents_of, erased_authors,
@@ -165,7 +166,12 @@ impl Replica {
         for row in self.overlay.scan(Table::Log, &self.space.0, &end, Direction::Forward) {
             let (key, value) = row?;
             let Some((origin, seq)) = tables::Whose::of(Table::Log, &key).entry else { continue };
-            let Some((document, change)) = self.change_in(id, &key, &value) else { continue };
+            let entry = tables::open::<LogRow>(&key, &value).ok();
+            let entry = entry.and_then(|row| Entry::decode(&row.entry).ok());
+            let change = entry.and_then(|entry| log::change_in(self.space, entry.kind));
+            let Some((document, change)) = change.filter(|(it, _)| it.conversation == id) else {
+                continue;
+            };
             let row = ChangeRow { document, origin, seq };
             let covered = read_snapshot(&self.overlay, document);
             let covered = covered.ok().flatten().is_some_and(|it| it.covered.get(origin) >= seq);
@@ -186,31 +192,6 @@ impl Replica {
             repaired.rows += 1;
         }
         Ok(())
-    }
-
-    /// The change that an entry makes in a document of the conversation.
-    fn change_in(
-        &self,
-        id: ConversationId,
-        key: &[u8],
-        value: &[u8],
-    ) -> Option<(SegmentId, Vec<u8>)> {
-        let row: LogRow = tables::open(key, value).ok()?;
-        match Entry::decode(&row.entry).ok()?.kind {
-            EntryKind::Segment { conversation, ordinal, change } => {
-                let document = SegmentId { conversation, ordinal };
-                Some((document, change)).filter(|_| conversation == id)
-            }
-            EntryKind::Conversation { name, incarnation, change } => {
-                let conversation = ConversationId::of(self.space, &name, incarnation);
-                let document = SegmentId { conversation, ordinal: CONVERSATION_DOCUMENT };
-                Some((document, change)).filter(|_| conversation == id)
-            }
-            EntryKind::Origin { .. }
-            | EntryKind::Markers(_)
-            | EntryKind::Erasures { .. }
-            | EntryKind::Unknown { .. } => None,
-        }
     }
 
     /// The name of a conversation, and which of that name it is: from its row, its snapshot, or

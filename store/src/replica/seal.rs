@@ -108,27 +108,47 @@ impl Replica {
         })
     }
 
-    /// Writes a setting of a conversation that was created before, and lets it take effect.
-    pub(super) fn write_setting(
+    /// Writes settings of a conversation that was created before, and lets them take effect. Up
+    /// to [`MAX_ENTRY_RECORDS`] stand in one entry; more make several, in one batch.
+    pub(super) fn write_settings(
         &mut self,
         id: ConversationId,
-        record: SettingRecord,
-        body: Option<Body>,
+        mut records: Vec<(SettingRecord, Option<Body>)>,
+    ) -> Result<(), ReplicaError> {
+        while !records.is_empty() {
+            let rest = records.split_off(records.len().min(MAX_ENTRY_RECORDS));
+            self.write_entry_of_settings(id, records)?;
+            records = rest;
+        }
+        Ok(())
+    }
+
+    fn write_entry_of_settings(
+        &mut self,
+        id: ConversationId,
+        records: Vec<(SettingRecord, Option<Body>)>,
     ) -> Result<(), ReplicaError> {
         let Some(mut row) = self.conversation(id)? else { return Ok(()) };
         let document = SegmentId { conversation: id, ordinal: CONVERSATION_DOCUMENT };
         self.write_origin()?;
         let (depth, origin) = (self.depth + 1, self.writer.origin);
-        let key = RecordKey { depth, origin, identity: record.setting.key(id).identity };
-        let writes = vec![(key.to_text(), Scalar::Bytes(record.encode()))];
+        let writes = records.iter().map(|(record, _)| {
+            let key = RecordKey { depth, origin, identity: record.setting.key(id).identity };
+            (key.to_text(), Scalar::Bytes(record.encode()))
+        });
+        let writes = writes.collect();
         let (name, incarnation) = (row.name.clone(), row.incarnation);
         let which = Which::Conversation(document, &name);
         let (change, fact) = self.documents.append(&self.overlay, which, origin, writes)?;
         let rank = Rank { depth, origin, front: crate::id::Front::default() };
-        self.take_setting((id, &mut row), rank, record, body.as_ref())?;
+        let mut bodies = Vec::new();
+        for (record, body) in records {
+            self.take_setting((id, &mut row), rank, record, body.as_ref())?;
+            bodies.extend(body);
+        }
         self.building.conversations.insert(id, row);
         let kind = EntryKind::Conversation { name, incarnation, change };
-        self.write_own(kind, Some((document, fact)), body.into_iter().collect(), |applied| {
+        self.write_own(kind, Some((document, fact)), bodies, |applied| {
             applied.settings.push(id);
         })
     }

@@ -129,6 +129,94 @@ fn whoever_is_no_member_of_an_open_conversation_may_do_what_a_member_may() {
 }
 
 #[test]
+fn a_request_that_sets_much_is_done_as_a_whole_in_one_entry() {
+    let mut both = nodes(2);
+    let (oslo, tokyo) = split(&mut both);
+    oslo.does("root", member("ada", Some(Role::Owner)));
+    let id = oslo.post(says("hello"));
+    oslo.persist();
+    let before = oslo.parcels().len();
+    let all = vec![
+        member("bob", Some(Role::Member)),
+        title(Some("first")),
+        Operation::SetAccess(Access::Members),
+        Operation::Pin { message: id, on: true },
+        Operation::SetRetention(Some(90_000)),
+        // Of one setting the last word counts.
+        title(Some("last")),
+        Operation::SetTopic(Some(b"birds".to_vec())),
+        member("bob", Some(Role::Owner)),
+        // Her right to do all this comes from before: she may give it away at the end.
+        member("ada", None),
+    ];
+    assert_eq!(oslo.try_all("ada", all).expect("is accepted"), Operated::Done);
+    let sealed = oslo.persist().expect("a batch");
+    assert_eq!(oslo.parcels().len(), before + 1);
+    assert_eq!(sealed.applied.len(), 1, "followers are told once");
+    exchange(oslo, tokyo);
+    for node in [&*oslo, &*tokyo] {
+        assert_eq!(members(node), [("bob".to_owned(), Role::Owner)]);
+        assert_eq!(titled(node).as_deref(), Some("last"));
+        let settings = node.reader.settings(&name("general")).expect("reads");
+        assert_eq!((settings.pins, settings.retention), (vec![id], Some(90_000)));
+        assert_eq!(settings.topic.as_deref(), Some(&b"birds"[..]), "each has its own words");
+    }
+    let again = vec![member("bob", Some(Role::Owner)), Operation::SetAccess(Access::Members)];
+    assert_eq!(oslo.try_all("bob", again).expect("is accepted"), Operated::Unchanged);
+    assert!(!oslo.replica.has_work());
+}
+
+#[test]
+fn of_a_request_of_which_a_part_is_refused_nothing_is_done() {
+    let mut oslo = node();
+    oslo.does("root", member("ada", Some(Role::Owner)));
+    oslo.does("root", member("bob", Some(Role::Admin)));
+    let id = oslo.post(says("hello"));
+    oslo.persist();
+    let known = (members(&oslo), oslo.state());
+    let never = MessageId([7; 16]);
+    for (user, part) in [
+        ("bob", Operation::SetRetention(Some(90_000))),
+        ("bob", member("ada", None)),
+        ("bob", Operation::Pin { message: never, on: true }),
+        ("bob", title(Some(""))),
+        ("bob", react(id, "🐦", true)),
+        ("bob", Operation::EraseConversation),
+    ] {
+        let said = format!("{part:?}");
+        let all = vec![title(Some("half done")), member("eve", Some(Role::Member)), part];
+        oslo.try_all(user, all).expect_err(&said);
+        assert!(!oslo.replica.has_work(), "{said}");
+        oslo.restart();
+        assert_eq!((members(&oslo), oslo.state()), known, "{said}");
+    }
+    // A part is judged as if those before it were done.
+    let error = oslo.try_all("bob", vec![member("bob", None), title(Some("left"))]);
+    assert!(matches!(error, Err(CommandError::Forbidden { .. })), "{error:?}");
+    let error = oslo
+        .try_all("ada", vec![member("ada", Some(Role::Admin)), member("ada", Some(Role::Owner))]);
+    assert!(matches!(error, Err(CommandError::Forbidden { .. })), "{error:?}");
+    assert_eq!(members(&oslo), known.0);
+}
+
+#[test]
+fn a_request_with_more_settings_than_an_entry_holds_is_still_one_batch() {
+    let mut both = nodes(2);
+    let (oslo, tokyo) = split(&mut both);
+    let all = (0..600).map(|user| member(&format!("user {user}"), Some(Role::Member))).collect();
+    assert_eq!(oslo.try_all("root", all).expect("is accepted"), Operated::Done);
+    let sealed = oslo.seal().expect("a batch");
+    assert_eq!(oslo.seal().map(|sealed| sealed.ticket), None, "nothing is left for another");
+    oslo.restart();
+    assert_eq!(members(oslo), [], "a crash before the batch is on disk leaves none of it");
+    drop(sealed);
+    let all = (0..600).map(|user| member(&format!("user {user}"), Some(Role::Member))).collect();
+    oslo.try_all("root", all).expect("is accepted");
+    exchange(oslo, tokyo);
+    assert_eq!(members(tokyo).len(), 600);
+}
+
+#[test]
 fn of_two_titles_at_once_one_shows_everywhere_and_both_travel_on() {
     let mut both = nodes(2);
     let (oslo, tokyo) = split(&mut both);

@@ -189,6 +189,15 @@ impl Node {
         assert_eq!(done, Operated::Done);
     }
 
+    /// Changes settings of `general` as `user`: all, or none.
+    pub(crate) fn try_all(
+        &mut self,
+        user: &str,
+        operations: Vec<Operation>,
+    ) -> Result<Operated, CommandError> {
+        self.replica.operate_all(&acting(user), &name("general"), operations)
+    }
+
     pub(crate) fn erase_author(&mut self, author: &str, up_to: Option<Front>) -> Operated {
         self.clock += 1;
         let erased = self.replica.erase_author(self.clock, &acting("root"), name(author), up_to);

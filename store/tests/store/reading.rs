@@ -1,12 +1,13 @@
 //! Reading: pages without gap or repetition, segments that roll over, lists, single messages.
 
-use warbler_store::entry::{Entry, EntryKind};
+use warbler_store::entry::{Entry, EntryKind, chain_digest, chain_start};
 use warbler_store::id::MessageId;
 use warbler_store::reader::{Range, ReadError, Reader};
-use warbler_store::replica::NewMessage;
+use warbler_store::replica::{NewMessage, Taken};
 use warbler_store::vector::VersionVector;
 
-use crate::node::{Node, imported, keyed, name, node, nodes, says};
+use crate::forge::retold;
+use crate::node::{Node, imported, keyed, name, node, nodes, says, space};
 
 /// How many records each segment of `general` holds.
 fn segments(node: &Node) -> Vec<usize> {
@@ -216,4 +217,33 @@ fn a_follower_that_resumes_is_told_what_came_since_in_causal_order() {
     assert_eq!(texts(&seen, 1), ["two"]);
     assert_eq!(texts(&VersionVector::default(), 100), ["one", "two", "three"]);
     assert_eq!(texts(&until, 100), [""; 0]);
+}
+
+/// No honest node begins a conversation while an earlier one of its name lives.
+#[test]
+fn of_two_conversations_with_one_name_readers_and_writers_mean_the_later_one() {
+    let mut oslo = node();
+    oslo.post(says("in the first"));
+    oslo.persist();
+    let mut other = Node::new(9);
+    other.create("general");
+    other.persist();
+    let [start, created] = &other.parcels()[..] else { panic!("an origin and a conversation") };
+    let previous = chain_digest(chain_start(space(), start.origin), &start.entry);
+    let later = retold(created, previous, |entry, _| {
+        let EntryKind::Conversation { incarnation, .. } = &mut entry.kind else {
+            panic!("not a creation: {entry:?}");
+        };
+        *incarnation = 1;
+    });
+    for parcel in [start, &later] {
+        assert_eq!(oslo.take(parcel).expect("is taken in"), Taken::Applied);
+    }
+    oslo.persist();
+    assert_eq!(oslo.texts("general"), [""; 0]);
+    oslo.post(says("in the second"));
+    oslo.persist();
+    assert_eq!(oslo.texts("general"), ["in the second"]);
+    let listed = oslo.reader.conversations(None, 9).expect("reads");
+    assert_eq!(listed, [oslo.reader.conversation(&name("general")).expect("reads")]);
 }
